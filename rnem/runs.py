@@ -1,0 +1,404 @@
+"""The run cache: one folder per finished run, named by a key over its config, and verified whenever it is read.
+
+A run appears by one rename when it is complete, so a folder is either a whole run or none:
+
+    data/runs/<name>-<key>/   config.json  metrics.csv  weights.safetensors  manifest.json  [trunk.safetensors]
+    data/runs/.work/          checkpoints of runs in training, and locks
+    data/runs/.tmp-*          a run being written, or what a killed process left of one (swept)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+import safetensors.torch
+import torch
+
+from rnem.config import RunConfig, from_dict, to_dict
+from rnem.provenance import code_digest, environment, repository
+from rnem.storage import (
+    RunError,
+    canonical,
+    pack,
+    portable,
+    read_state,
+    sync_folder,
+    unpack,
+    write_file,
+    write_state,
+    writing,
+)
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = [
+    "Run", "RunError", "best", "code_digest", "data_root", "environment", "find", "folder", "key", "load", "lock",
+    "read_state", "repository", "runs_root", "save", "sweep", "verify", "work_folder", "write_state",
+]  # fmt: skip
+
+CONFIG, METRICS, WEIGHTS, TRUNK, MANIFEST = (
+    "config.json",
+    "metrics.csv",
+    "weights.safetensors",
+    "trunk.safetensors",
+    "manifest.json",
+)
+REQUIRED = (CONFIG, METRICS, WEIGHTS)
+_FOLDER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)-([0-9a-f]{10})")
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
+
+
+def data_root() -> Path:
+    """``$RNEM_DATA``, or ``data`` in the repository."""
+    given = os.environ.get("RNEM_DATA")
+    return Path(given).expanduser() if given else repository() / "data"
+
+
+def runs_root() -> Path:
+    """Folder of the finished runs."""
+    return data_root() / "runs"
+
+
+def key(config: RunConfig) -> str:
+    """10 hex digits of the SHA-256 over every field of the config, as JSON with sorted names and 1.0 as 1."""
+    return hashlib.sha256(canonical(_plain(to_dict(config)), allow_nan=False).encode()).hexdigest()[:10]
+
+
+def folder(config: RunConfig, root: Path | str | None = None) -> Path:
+    """Where the finished run is, or would be."""
+    return _root(root) / _folder_name(config)
+
+
+def work_folder(config: RunConfig, root: Path | str | None = None) -> Path:
+    """Where a run keeps its checkpoint while it is trained (not made here)."""
+    return _root(root) / ".work" / _folder_name(config)
+
+
+def _root(root: Path | str | None) -> Path:
+    return runs_root() if root is None else Path(root)
+
+
+def _folder_name(config: RunConfig) -> str:
+    name = f"{config.name}-{key(config)}"
+    if not _FOLDER.fullmatch(name):
+        raise RunError(f"run name {config.name!r} cannot name a folder: use letters, digits, '-', '_' and '.'")
+    return name
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished, verified run."""
+
+    path: Path
+    config: RunConfig
+    manifest: dict
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def key(self) -> str:
+        return key(self.config)
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps really made (fewer than the config's where training stopped early)."""
+        return self.manifest["updates"]
+
+    @property
+    def label(self) -> str:
+        """``name@seed``, as the command line takes it."""
+        return f"{self.config.name}@{self.seed}"
+
+    def metrics(self) -> pandas.DataFrame:
+        """One row per evaluation during training, floats exactly as they were saved."""
+        import pandas
+
+        return pandas.read_csv(io.BytesIO(self._read(METRICS)), float_precision="round_trip")
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The network's state dict, on the CPU."""
+        return safetensors.torch.load(self._read(WEIGHTS))
+
+    def trunk(self) -> tuple[dict[str, torch.Tensor], dict] | None:
+        """The state that a longer run goes on from, and its meta data; None where that file was not fetched."""
+        if not (self.path / TRUNK).exists():
+            return None
+        return unpack(self._read(TRUNK), self.path / TRUNK)
+
+    def _read(self, name: str) -> bytes:
+        if problem := _file_problem(self.path, name, self.manifest["files"].get(name)):
+            raise RunError(f"{self.path}: {problem}")
+        return (self.path / name).read_bytes()
+
+
+def load(config_or_path: RunConfig | Path | str, root: Path | str | None = None) -> Run:
+    """The finished run of a config, or in a folder, once everything in it is verified (a trunk when it is read).
+
+    RunError names the file and what is wrong: missing, half-written, truncated, edited, or of another config.
+    """
+    is_config = isinstance(config_or_path, RunConfig)
+    path = folder(config_or_path, root) if is_config else Path(config_or_path)
+    run, problems = _inspect(path, thorough=False)
+    if problems:
+        raise RunError(f"{path}: {problems[0]}")
+    return run
+
+
+def verify(path: Path | str) -> list[str]:
+    """Everything that is wrong with a run's folder, a sentence each; empty when it is good."""
+    return _inspect(Path(path), thorough=True)[1]
+
+
+def find(name: str | None = None, *, seed: int | None = None, root: Path | str | None = None) -> list[Run]:
+    """All good finished runs (of one name, of one seed), sorted by name, seed and updates; warns of each broken one."""
+    found = []
+    for path in _folders(_root(root)):
+        match = _FOLDER.fullmatch(path.name)
+        if match is None or (name is not None and match[1] != name):
+            continue
+        try:
+            run = load(path)
+        except RunError as error:
+            warnings.warn(f"left out a broken run: {error}", stacklevel=2)
+            continue
+        if seed is None or run.seed == seed:
+            found.append(run)
+    return sorted(found, key=lambda run: (run.config.name, run.seed, run.updates, run.key))
+
+
+def best(name: str, seed: int | None = None, root: Path | str | None = None) -> list[Run]:
+    """Per seed the run with the most updates (of the newest meaning of the config), sorted by seed."""
+    chosen: dict[int, Run] = {}
+    for run in sorted(find(name, seed=seed, root=root), key=lambda run: (run.config.semantics, run.updates, run.key)):
+        chosen[run.seed] = run
+    return [chosen[number] for number in sorted(chosen)]
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"{root} cannot be read: {error.strerror}") from error
+
+
+def _inspect(path: Path, thorough: bool) -> tuple[Run | None, list[str]]:
+    """The run in a folder as far as it can be read, and what is wrong with it; thorough also hashes the trunk."""
+    if not path.is_dir():
+        return None, ["there is no such run"]
+    try:
+        manifest = _read_manifest(path)
+        problems = _file_problems(path, manifest["files"], thorough)
+        if any(CONFIG in problem for problem in problems):
+            return None, problems
+        config = from_dict(json.loads((path / CONFIG).read_bytes()))
+    except RunError as error:
+        return None, [str(error)]
+    except (OSError, ValueError) as error:
+        return None, [f"{CONFIG} cannot be read: {error}"]
+    if path.name != _folder_name(config):
+        problems.append(f"{CONFIG} belongs to {_folder_name(config)}: edited, or written for another version of rnem")
+    for field, value in (("name", config.name), ("seed", config.seed), ("key", key(config))):
+        if manifest.get(field) != value:
+            problems.append(f"{MANIFEST} has {field} {manifest.get(field)!r}, {CONFIG} has {value!r}")
+    return Run(path, config, manifest), problems
+
+
+def _read_manifest(path: Path) -> dict:
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{MANIFEST} is missing, so the run is half-written") from None
+    except OSError as error:
+        raise RunError(f"{MANIFEST} cannot be read: {error.strerror}") from error
+    except ValueError:
+        raise RunError(f"{MANIFEST} is truncated or edited: it is not JSON") from None
+    if not isinstance(manifest, dict) or manifest.get("digest") != _digest(manifest):
+        raise RunError(f"{MANIFEST} was edited: its digest does not match")
+    if strange := set(manifest["files"]) - {*REQUIRED, TRUNK}:
+        raise RunError(f"{MANIFEST} names {min(strange)!r}, which is no file of a run")
+    return manifest
+
+
+def _digest(manifest: dict) -> str:
+    """Of the manifest without its digest, so that an edit of the file that vouches for all others shows too."""
+    return hashlib.sha256(canonical({k: v for k, v in manifest.items() if k != "digest"}).encode()).hexdigest()
+
+
+def _file_problems(path: Path, files: Mapping[str, dict], thorough: bool) -> list[str]:
+    names = sorted({*REQUIRED, *files}, key=lambda name: (name not in REQUIRED, name))
+    problems = [_file_problem(path, name, files.get(name), hashed=thorough or name != TRUNK) for name in names]
+    strange = {item.name for item in path.iterdir() if not item.name.startswith(".")} - {*files, MANIFEST}
+    problems += [f"{name} is there, but {MANIFEST} does not name it" for name in sorted(strange)]
+    return [problem for problem in problems if problem]
+
+
+def _file_problem(path: Path, name: str, expected: dict | None, hashed: bool = True) -> str | None:
+    file = path / name
+    if expected is None:
+        return f"{name} is not named by {MANIFEST}"
+    if not file.exists():
+        return None if name == TRUNK else f"{name} is missing"
+    if file.is_symlink() or not file.is_file():
+        return f"{name} is not a plain file"
+    size = file.stat().st_size
+    if size != expected["bytes"]:
+        return f"{name} is {'truncated' if size < expected['bytes'] else 'edited'}: {size} of {expected['bytes']} bytes"
+    try:
+        if hashed and hashlib.sha256(file.read_bytes()).hexdigest() != expected["sha256"]:
+            return f"{name} was edited: its SHA-256 is not the one in {MANIFEST}"
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+
+def save(
+    config: RunConfig,
+    *,
+    weights: Mapping[str, torch.Tensor],
+    metrics: list[dict],
+    manifest: dict,
+    trunk: Mapping[str, torch.Tensor] | None = None,
+    trunk_meta: dict | None = None,
+    root: Path | str | None = None,
+) -> Run:
+    """Write a finished run: whole or not at all. Where a good run of this config is already there, it is kept.
+
+    ``manifest`` says what only the caller knows: ``wall_seconds``, ``updates``, ``sequences_seen``, and
+    :func:`environment` as it was when training began (else it is taken now). Names, time and hashes are added.
+    RunError where the disk is full or read-only; what was there stays.
+    """
+    if missing := {"wall_seconds", "updates", "sequences_seen"} - set(manifest):
+        raise TypeError(f"the manifest of {config.name} lacks {', '.join(sorted(missing))}")
+    files = {
+        CONFIG: (json.dumps(to_dict(config), indent=2) + "\n").encode(),
+        METRICS: _csv(metrics),
+        WEIGHTS: safetensors.torch.save(portable(weights)),
+    }
+    if trunk is not None:
+        files[TRUNK] = pack(trunk, trunk_meta or {})
+    files[MANIFEST] = _manifest(config, manifest, files)
+    target, temporary = folder(config, root), _root(root) / f".tmp-{_folder_name(config)}"
+    with writing(f"run {target}"):
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        sweep(root)
+        with filelock.FileLock(_lock_file(temporary), timeout=60):
+            if target.exists() and not verify(target):
+                return load(target)
+            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                temporary.mkdir()
+                for name, data in files.items():
+                    write_file(temporary / name, data)
+                sync_folder(temporary)
+                _set_aside(target)
+                os.rename(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            sync_folder(target.parent)
+    return load(target)
+
+
+def sweep(root: Path | str | None = None) -> list[Path]:
+    """Remove what killed processes left half-written, and say what (a folder whose writer lives is locked)."""
+    removed = []
+    for path in sorted(_root(root).glob(".tmp-*")):
+        with contextlib.suppress(filelock.Timeout), filelock.FileLock(_lock_file(path), timeout=0):
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+    return removed
+
+
+@contextlib.contextmanager
+def lock(config: RunConfig, root: Path | str | None = None) -> Iterator[None]:
+    """Hold the right to train this run; RunError says which process has it. A killed process lets go by itself."""
+    path = _lock_file(_root(root) / _folder_name(config))
+    holder = path.with_suffix(".pid")
+    with writing(f"lock {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(path, timeout=0)
+        try:
+            held.acquire()
+        except filelock.Timeout:
+            pid = holder.read_text() if holder.exists() else "unknown"
+            raise RunError(f"{config.name}@{config.seed} is being trained by another process (pid {pid})") from None
+    try:
+        with writing(f"lock {path}"):
+            holder.write_text(f"{os.getpid()} on {platform.node()}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        held.release()
+
+
+def _lock_file(path: Path) -> Path:
+    locks = path.parent / ".work" / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return locks / f"{path.name.removeprefix('.')}.lock"
+
+
+def _set_aside(target: Path) -> None:
+    """Move a broken run out of a good one's way; it is not deleted, since somebody may want to look at it."""
+    if not target.exists():
+        return
+    aside = next(p for n in range(10**6) if not (p := target.parent / f".broken-{n}-{target.name}").exists())
+    os.rename(target, aside)
+    warnings.warn(f"{target} was broken; it is now {aside.name}, and a new run takes its place", stacklevel=3)
+
+
+def _manifest(config: RunConfig, given: dict, files: Mapping[str, bytes]) -> bytes:
+    tree = {
+        "name": config.name,
+        "seed": config.seed,
+        "key": key(config),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **(given if "code_digest" in given else {**environment(), **given}),
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
+    }
+    return (json.dumps({**tree, "digest": _digest(tree)}, indent=2) + "\n").encode()
+
+
+def _csv(rows: list[dict]) -> bytes:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
