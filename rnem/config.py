@@ -100,6 +100,8 @@ class TrainingConfig:
     """Updates between two validations (an epoch of 50,000 sequences)."""
     validation: int = 1000
     """Sequences of the validation split that are used."""
+    validation_steps: int = 30
+    """Predicted frames of a validation sequence (at least ``steps``)."""
     patience: int = 10
     """Validations without a better loss before training stops; 0 for never."""
     path: Literal["fast", "plain"] = "fast"
@@ -173,11 +175,11 @@ _NETWORK = {
 _TRAINING = {
     "smoke": TrainingConfig(
         updates=40, batch=8, steps=6, optimizer="muon", muon_lr=4e-3, warmup=5, decay=0.2, clip=1.0, noise=0.02,
-        evaluate_every=20, validation=16, patience=0,
+        evaluate_every=20, validation=16, validation_steps=10, patience=0,
     ),
     "laptop": TrainingConfig(
         updates=8000, batch=16, steps=14, optimizer="muon", muon_lr=3e-3, warmup=100, decay=0.2, clip=1.0, noise=0.02,
-        evaluate_every=500, validation=128, patience=0,
+        evaluate_every=500, validation=128, validation_steps=29, patience=0,
     ),
     "paper": TrainingConfig(),
 }  # fmt: skip

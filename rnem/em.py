@@ -1,0 +1,172 @@
+"""Expectation maximisation through time: E-step, M-step, loss, unroll and rollout (SPEC equations, arXiv 1802.10353).
+
+The plain functions are the paper's equations, literally; ``unroll`` takes them or their fast equivalents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rnem import fast
+from rnem.networks import Network
+
+EPSILON = 1e-6  # of the E-step and of the clips in the loss
+ROLLOUT_THRESHOLD = 0.1  # a predicted pixel counts as on above it, in the E-step of a rollout
+
+
+def initial_gamma(raw: Float[Tensor, "B K 1 H W"]) -> Float[Tensor, "B K 1 H W"]:
+    """|raw| normalised over components; ones when K = 1. ``raw`` is standard normal."""
+    gamma = raw.abs()
+    return gamma / gamma.sum(1, keepdim=True) if raw.shape[1] > 1 else torch.ones_like(raw)
+
+
+def e_step(psi: Float[Tensor, "B K 1 H W"], x: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B K 1 H W"]:
+    """gamma_k = p_k / sum_j p_j with p_k = x psi_k + (1-x)(1-psi_k) + 1e-6, x the clean next frame."""
+    x = x[:, None]
+    p = x * psi + (1 - x) * (1 - psi) + EPSILON
+    return p / p.sum(1, keepdim=True)
+
+
+def masked_difference(gamma: Tensor, x: Float[Tensor, "B 1 H W"], psi: Tensor) -> Float[Tensor, "B K 1 H W"]:
+    """input_k = gamma_k (x - psi_k): what component k has to explain. gamma gets no gradient, psi does."""
+    return gamma.detach() * (x[:, None] - psi)
+
+
+def flip(x: Tensor, noise: Tensor) -> Tensor:
+    """x with the bits of ``noise`` flipped: x + n - 2xn (also for x in [0,1], as in the authors' rollout)."""
+    return x + noise - 2 * x * noise
+
+
+def intra(psi: Tensor, x: Tensor) -> Tensor:
+    """Binary cross entropy of every pixel, nats, psi clipped to [1e-6, 1 - 1e-6]."""
+    psi = psi.clamp(EPSILON, 1 - EPSILON)
+    return -(x * psi.log() + (1 - x) * (1 - psi).log())
+
+
+def inter(psi: Tensor) -> Tensor:
+    """KL(Bernoulli(0) || psi) of every pixel, nats, with the authors' clips."""
+    return (1 / (1 - psi).clamp(EPSILON, 1 / EPSILON)).clamp(EPSILON, 1 / EPSILON).log()
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Nats per frame, averaged over sequences: scalars of one step."""
+
+    intra: Tensor
+    inter: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        return self.intra + self.inter
+
+
+def loss(psi: Float[Tensor, "B K 1 H W"], gamma: Tensor, x: Float[Tensor, "B 1 H W"], mask: Tensor | None = None) -> Losses:
+    """sum over pixels and components of gamma BCE(psi, x) + (1-gamma) KL(Bernoulli(0) || psi), over B; masked: relational."""
+    gamma, x = gamma.detach(), x[:, None]
+    mask = torch.ones_like(x) if mask is None else mask[:, None]
+    B = len(psi)
+    return Losses((mask * gamma * intra(psi, x)).sum() / B, (mask * (1 - gamma) * inter(psi)).sum() / B)
+
+
+def upper_bound_loss(psi: Float[Tensor, "B K 1 H W"], x: Float[Tensor, "B 1 H W"], mask: Tensor | None = None) -> Losses:
+    """The loss of max_k psi_k, which needs no E-step; the KL counts in full, so compare ``intra`` across K."""
+    best = psi.amax(1)
+    mask = torch.ones_like(x) if mask is None else mask
+    B = len(psi)
+    return Losses((mask * intra(best, x)).sum() / B, (mask * inter(best)).sum() / B)
+
+
+@dataclass
+class State:
+    """What is carried from frame to frame."""
+
+    theta: Float[Tensor, "B K S"]
+    psi: Float[Tensor, "B K 1 H W"]
+    gamma: Float[Tensor, "B K 1 H W"]
+
+
+def initial_state(network: Network, raw: Float[Tensor, "B K 1 H W"]) -> State:
+    """theta = 0, psi = 0, gamma from ``raw``."""
+    return State(network.initial_state(len(raw)), torch.zeros_like(raw), initial_gamma(raw))
+
+
+def step(
+    network: Network,
+    state: State,
+    x: Float[Tensor, "B 1 H W"],
+    target: Float[Tensor, "B 1 H W"] | None,
+    action: Float[Tensor, "B K E"] | None = None,
+) -> State:
+    """One EM step on (noisy) frame ``x``: M-step, then E-step against the next frame.
+
+    ``target`` None is a simulated step: the E-step then sees the model's own prediction, max_k psi_k > 0.1.
+    """
+    logits, theta = network(masked_difference(state.gamma, x, state.psi), state.theta, action)
+    psi = torch.sigmoid(logits)
+    if target is None:
+        target = (psi.amax(1) > ROLLOUT_THRESHOLD).to(psi.dtype)
+    return State(theta, psi, e_step(psi.detach(), target))
+
+
+def own_prediction(state: State) -> Float[Tensor, "B 1 H W"]:
+    """sum_k gamma_k psi_k: what the model feeds itself in a rollout."""
+    return (state.gamma * state.psi).sum(1)
+
+
+def unroll(
+    network: Network,
+    features: Float[Tensor, "T B 1 H W"],
+    flips: Float[Tensor, "T B 1 H W"],
+    raw: Float[Tensor, "B K 1 H W"],
+    *,
+    actions: Float[Tensor, "T B A"] | None = None,
+    action_order: str = "correct",
+    real_steps: int | None = None,
+) -> Iterator[State]:
+    """The states after each of the T-1 steps; step t reads (flipped) frame t and predicts frame t+1.
+
+    From step ``real_steps`` on the model is fed its own prediction (rollout). Frames after the last real one are not read.
+    """
+    state = initial_state(network, raw)
+    for t in range(len(features) - 1):
+        real = real_steps is None or t < real_steps
+        x = features[t] if real else own_prediction(state)
+        action = None if actions is None else network.embed(actions[t], action_order)
+        state = step(network, state, flip(x, flips[t]), features[t + 1] if real else None, action)
+        yield state
+
+
+class TrainingLoss(nn.Module):
+    """The network unrolled over a batch: mean over the T-1 steps of the loss, nats per frame."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor, flips: Tensor, raw: Tensor, actions: Tensor | None = None) -> Tensor:
+        """features, flips (T,B,1,H,W), raw (B,K,1,H,W), actions (T,B,A) or None -> scalar."""
+        if self.network.path == "plain":
+            states = unroll(self.network, features, flips, raw, actions=actions)
+            losses = [loss(s.psi, s.gamma, features[t + 1]).total for t, s in enumerate(states)]
+        else:
+            losses = self._fast(features, flip(features, flips), raw, actions)
+        return torch.stack(losses).mean()
+
+    def _fast(self, features: Tensor, noisy: Tensor, raw: Tensor, actions: Tensor | None) -> list[Tensor]:
+        state, losses = initial_state(self.network, raw), []
+        theta, psi, gamma = state.theta, state.psi, state.gamma
+        for t in range(len(features) - 1):
+            target = features[t + 1]
+            action = None if actions is None else self.network.embed(actions[t])
+            logits, theta = self.network(masked_difference(gamma, noisy[t], psi), theta, action)
+            logits = logits.to(features.dtype)
+            psi = torch.sigmoid(logits)
+            with torch.no_grad():
+                gamma = e_step(psi, target)
+            losses.append(fast.loss(logits, gamma, target))
+        return losses

@@ -1,0 +1,321 @@
+"""The network: encode a masked difference, update K states that influence each other, decode K predictions.
+
+Sizes and constants are the authors' (github.com/sjoerdvansteenkiste/Relational-NEM, network.py); every layer exists in
+a plain and in a fast implementation of the same mathematics over the same weights, chosen by ``path``.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnem import fast
+from rnem.config import AUTOENCODERS, Autoencoder, NetworkConfig
+
+NORM_EPSILON = 1e-12  # of TensorFlow's slim.layer_norm
+
+
+class Norm(nn.Module):
+    """Layer normalisation as the authors': moments over ALL non-batch axes, gain and bias per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "N C *HW"]) -> Float[Tensor, "N C *HW"]:
+        return F.group_norm(x, 1, self.weight, self.bias, NORM_EPSILON)
+
+
+class Dense(nn.Module):
+    """Fully connected layer, then (optionally) layer normalisation and an activation. Glorot uniform weights, zero bias."""
+
+    def __init__(self, inputs: int, outputs: int, activation: str = "linear", *, norm: bool = True, path: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        nn.init.xavier_uniform_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.norm = Norm(outputs) if norm else None
+        self.activation, self.path = activation, path
+
+    def forward(self, x: Float[Tensor, "N I"]) -> Float[Tensor, "N O"]:
+        return _norm_act(self.linear(x), self.norm, self.activation, self.path)
+
+
+class StridedConv(nn.Module):
+    """Strided convolution with TensorFlow's SAME padding, layer normalisation, ELU (encoder)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, *, path: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride)
+        nn.init.xavier_uniform_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+        self.norm = Norm(outputs)
+        self.path = path
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N O h w"]:
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        before, after = same_padding(x.shape[-1], kernel, stride)
+        if self.path == "fast":
+            y = fast.strided_conv(x, self.conv.weight, self.conv.bias, stride, before, after)
+        else:
+            y = self.conv(F.pad(x, (before, after, before, after)))
+        return _norm_act(y, self.norm, "elu", self.path)
+
+
+class UpsampledConv(nn.Module):
+    """Nearest upsampling to ``size``, convolution with stride 1 and SAME padding, layer normalisation, ReLU (decoder)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, size: int, *, norm: bool, path: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel)
+        nn.init.xavier_uniform_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+        self.norm = Norm(outputs) if norm else None
+        self.size, self.path = size, path
+
+    def forward(self, x: Float[Tensor, "N C h w"]) -> Float[Tensor, "N O H W"]:
+        before, after = same_padding(self.size, self.conv.kernel_size[0], 1)
+        if self.path == "fast" and self.size % x.shape[-1] == 0:
+            y = fast.upsampled_conv(x, self.conv.weight, self.conv.bias, self.size // x.shape[-1], before)
+        else:
+            x = F.interpolate(x, size=(self.size, self.size), mode="nearest")
+            y = self.conv(F.pad(x, (before, after, before, after)))
+        return _norm_act(y, self.norm, "relu" if self.norm else "linear", self.path)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels that TensorFlow's SAME rule adds before and after an axis of ``size`` pixels."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _norm_act(x: Tensor, norm: Norm | None, activation: str, path: str) -> Tensor:
+    if path == "fast" and norm is not None:
+        return fast.norm_act(x, norm.weight, norm.bias, NORM_EPSILON, activation)
+    x = x if norm is None else norm(x)
+    return x if activation == "linear" else getattr(torch, activation, getattr(F, activation, None))(x)
+
+
+# ------------------------------------------------------------------------------------------------- encoder and decoder
+
+
+class Encoder(nn.Module):
+    """Masked difference (N,1,H,W) -> code (N,C): strided convolutions, then one dense layer; ELU throughout."""
+
+    def __init__(self, shape: Autoencoder, *, path: str) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList()
+        channels, size = 1, shape.size
+        for kernel, stride, width in shape.convs:
+            self.convs.append(StridedConv(channels, width, kernel, stride, path=path))
+            channels, size = width, -(-size // stride)
+        self.dense = Dense(size * size * channels, shape.code, "elu", path=path)
+
+    def forward(self, x: Float[Tensor, "N 1 H W"]) -> Float[Tensor, "N C"]:
+        for conv in self.convs:
+            x = conv(x)
+        return self.dense(x.permute(0, 2, 3, 1).flatten(1))  # (N,h*w*c): the authors' channels-last order
+
+
+class Decoder(nn.Module):
+    """State (N,D) -> logits of the Bernoulli means (N,1,H,W): two dense layers, then upsampled convolutions; ReLU."""
+
+    def __init__(self, shape: Autoencoder, state: int, output_bias: float, *, path: str) -> None:
+        super().__init__()
+        self.grid, self.channels = shape.grid, shape.channels
+        self.dense = nn.ModuleList(
+            [
+                Dense(state, shape.code, "relu", path=path),
+                Dense(shape.code, shape.grid**2 * shape.channels, "relu", path=path),
+            ]
+        )
+        self.convs = nn.ModuleList()
+        channels = shape.channels
+        for i, (size, kernel, width) in enumerate(shape.ups):
+            last = i == len(shape.ups) - 1
+            self.convs.append(UpsampledConv(channels, width, kernel, size, norm=not last, path=path))
+            channels = width
+        nn.init.constant_(self.convs[-1].conv.bias, output_bias)
+
+    def forward(self, theta: Float[Tensor, "N D"]) -> Float[Tensor, "N 1 H W"]:
+        x = self.dense[1](self.dense[0](theta))
+        x = x.view(-1, self.grid, self.grid, self.channels).permute(0, 3, 1, 2)  # (N,c,h,w), channels last in memory
+        for conv in self.convs:
+            x = conv(x)
+        return x
+
+
+# ------------------------------------------------------------------------------------------------- interaction Υ
+
+
+class Identity(nn.Module):
+    """Υ = identity: components do not influence each other (N-EM, and with K = 1 the RNN)."""
+
+    def __init__(self, state: int) -> None:
+        super().__init__()
+        self.width = state
+        self.attention: Tensor | None = None
+
+    def forward(self, theta: Float[Tensor, "B K D"], action: Tensor | None) -> Float[Tensor, "B K D"]:
+        return theta
+
+
+class Pairwise(nn.Module):
+    """Υ of R-NEM: the sum over all other components of one function of (focus, context), weighted by attention."""
+
+    def __init__(self, state: int, attention: int, actions: int, *, path: str) -> None:
+        super().__init__()
+        self.width, self.path = 2 * state, path
+        self.encode = Dense(state + actions, state, "relu", path=path)
+        self.core = Dense(2 * state, state, "relu", path=path)
+        self.context = Dense(state, state, "relu", path=path)
+        self.attend = (
+            nn.Sequential(
+                Dense(state, attention, "tanh", path=path),
+                Dense(attention, 1, "sigmoid", norm=False, path=path),
+            )
+            if attention
+            else None
+        )
+        self.attention: Tensor | None = None
+        """att_ki of the last call, (B,K,K) with zeros on the diagonal; None without attention."""
+
+    def forward(self, theta: Float[Tensor, "B K D"], action: Tensor | None) -> Float[Tensor, "B K 2*D"]:
+        B, K, _ = theta.shape
+        if action is not None:
+            theta = torch.cat([theta, action], 2)  # (B,K,D+A)
+        e = self.encode(theta.flatten(0, 1)).view(B, K, -1)
+        if K == 1:
+            return torch.cat([e, torch.zeros_like(e)], 2)
+        others = _others(K, e.device)  # (K,K-1)
+        if self.path == "fast":
+            core = fast.pairs_dense(e, others, self.core, NORM_EPSILON)  # (B*K*(K-1),D)
+        else:
+            focus = e[:, :, None].expand(B, K, K - 1, -1)  # (B,K,K-1,D)
+            context = e[:, others]  # (B,K,K-1,D)
+            core = self.core(torch.cat([focus, context], 3).flatten(0, 2))  # (B*K*(K-1),D)
+        effects = self.context(core)
+        if self.attend is not None:
+            weight = self.attend(core)  # (B*K*(K-1),1)
+            effects = effects * weight
+            if not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+                self.attention = e.new_zeros(B, K, K).scatter_(2, others.expand(B, -1, -1), weight.view(B, K, K - 1))
+        effect = effects.view(B, K, K - 1, -1).sum(2)
+        return torch.cat([e, effect], 2)
+
+
+def _others(K: int, device: torch.device) -> Tensor:
+    """(K,K-1): row k lists the components other than k, in ascending order."""
+    index = torch.arange(K, device=device)
+    return (index[:, None] + 1 + torch.arange(K - 1, device=device)[None]).remainder(K).sort(1).values
+
+
+# ------------------------------------------------------------------------------------------------- recurrent cores
+
+
+class RecurrentCore(nn.Module):
+    """new_k = W [Υ(theta)_k ; encode(input_k) ; action]; carried sigmoid(new_k), decoded sigmoid(LN(new_k))."""
+
+    def __init__(self, interaction: Identity | Pairwise, code: int, state: int, actions: int, *, path: str) -> None:
+        super().__init__()
+        self.interaction = interaction
+        self.carried = state
+        self.update = nn.Linear(interaction.width + code + actions, state)
+        nn.init.xavier_uniform_(self.update.weight)
+        nn.init.zeros_(self.update.bias)
+        self.norm = Norm(state)
+        self.path = path
+
+    def forward(self, theta: Float[Tensor, "B K D"], code: Float[Tensor, "B K C"], action: Tensor | None = None):
+        """Next state (B,K,D) and what the decoder reads (B*K,D)."""
+        parts = [self.interaction(theta, action), code] + ([] if action is None else [action])
+        new = self.update(torch.cat(parts, 2).flatten(0, 1))  # (B*K,D)
+        return torch.sigmoid(new).view_as(theta), _norm_act(new, self.norm, "sigmoid", self.path)
+
+
+class LSTMCore(nn.Module):
+    """Layer-normalised LSTM of TensorFlow 1: tanh, forget bias 1, gates i j f o without bias, normalised c carried."""
+
+    def __init__(self, code: int, state: int) -> None:
+        super().__init__()
+        self.carried = 2 * state
+        self.gates = nn.Linear(code + state, 4 * state, bias=False)
+        nn.init.xavier_uniform_(self.gates.weight)
+        self.norms = nn.ModuleDict({name: Norm(state) for name in ("input", "transform", "forget", "output", "state")})
+
+    def forward(self, theta: Float[Tensor, "B K 2*D"], code: Float[Tensor, "B K C"], action: Tensor | None = None):
+        """Next state (B,K,2D), c and h side by side, and what the decoder reads (B*K,D)."""
+        c, h = theta.flatten(0, 1).chunk(2, 1)
+        gates = self.gates(torch.cat([code.flatten(0, 1), h], 1)).chunk(4, 1)  # 4 x (B*K,D)
+        i, j, f, o = (self.norms[n](g) for n, g in zip(("input", "transform", "forget", "output"), gates, strict=True))
+        c = self.norms["state"](c * torch.sigmoid(f + 1) + torch.sigmoid(i) * torch.tanh(j))
+        h = torch.tanh(c) * torch.sigmoid(o)
+        return torch.cat([c, h], 1).view_as(theta), h
+
+
+# ------------------------------------------------------------------------------------------------- the whole
+
+
+class Network(nn.Module):
+    """One step of all K components: masked differences and states in, states and logits of the next frame out."""
+
+    def __init__(self, config: NetworkConfig, path: str = "fast") -> None:
+        super().__init__()
+        if path not in ("fast", "plain"):
+            raise ValueError(f"path is {path!r}, and must be 'fast' or 'plain'")
+        shape = AUTOENCODERS[config.autoencoder]
+        self.config, self.shape, self.path = config, shape, path
+        embedded = 10 if config.actions else 0  # width of the authors' action embedding
+        self.action = Dense(config.actions, embedded, "relu", path=path) if config.actions else None
+        self.encoder = Encoder(shape, path=path)
+        if config.model == "lstm":
+            self.core: nn.Module = LSTMCore(shape.code, config.state)
+        else:
+            if config.model in ("rnem", "rnem_noatt"):
+                attention = config.attention if config.model == "rnem" else 0
+                interaction: nn.Module = Pairwise(config.state, attention, embedded, path=path)
+            else:
+                interaction = Identity(config.state)
+            self.core = RecurrentCore(interaction, shape.code, config.state, embedded, path=path)
+        self.decoder = Decoder(shape, config.state, config.output_bias, path=path)
+
+    @property
+    def attention(self) -> Tensor | None:
+        """att_ki of the last step, (B,K,K); None for a model without attention, or while gradients are recorded."""
+        return getattr(getattr(self.core, "interaction", None), "attention", None)
+
+    def initial_state(self, batch: int) -> Float[Tensor, "B K S"]:
+        """Zeros; S is D, and 2D (c and h) for the LSTM."""
+        weight = self.encoder.dense.linear.weight
+        return weight.new_zeros(batch, self.config.components, self.core.carried)
+
+    def embed(self, actions: Float[Tensor, "B A"], order: str = "correct") -> Float[Tensor, "B K E"]:
+        """Actions embedded and handed to each component; ``order="authors"`` mixes them over the batch as their code does.
+
+        Their rows are b*K+k and their ``tf.tile(action, [k, 1])`` is k-major: row r gets the action of sample r mod B.
+        """
+        K = self.config.components
+        embedded = self.action(actions)  # (B,E)
+        if order == "authors":
+            return embedded.repeat(K, 1).view(len(actions), K, -1)
+        return embedded[:, None].expand(-1, K, -1)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "B K 1 H W"],
+        theta: Float[Tensor, "B K S"],
+        action: Float[Tensor, "B K E"] | None = None,
+    ) -> tuple[Float[Tensor, "B K 1 H W"], Float[Tensor, "B K S"]]:
+        """Logits of psi for the next frame, and the next state (M-step)."""
+        B, K = inputs.shape[:2]
+        code = self.encoder(inputs.flatten(0, 1)).view(B, K, -1)
+        theta, read = self.core(theta, code, action)
+        return self.decoder(read).view(inputs.shape), theta
+
+
+def build(config: NetworkConfig, path: str = "fast") -> Network:
+    """The network of a config, with fresh weights from torch's global generator."""
+    return Network(config, path)

@@ -1,0 +1,271 @@
+"""One run: optimise, validate, checkpoint, resume. A run is a function of its config (seed included) on one machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from tqdm import tqdm
+
+from rnem import em, evaluate, optim, runs, videos
+from rnem.config import RunConfig, TrainingConfig
+from rnem.networks import Network, build
+
+CHECKPOINT, BEST, TRUNK = "checkpoint.safetensors", "best.safetensors", "trunk.safetensors"
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; one sentence."""
+
+
+def step_size(training: TrainingConfig, update: int) -> float:
+    """Factor on the step size of update number ``update``: linear warm-up, constant, linear decay."""
+    warm = min((update + 1) / training.warmup, 1.0) if training.warmup else 1.0
+    left = training.updates - trunk_end(training)
+    return warm * (min((training.updates - update) / left, 1.0) if left else 1.0)
+
+
+def trunk_end(training: TrainingConfig) -> int:
+    """Updates before the decay begins: what a longer run has in common with this one."""
+    return training.updates - round(training.decay * training.updates)
+
+
+def generator_for(seed: int, update: int, device: torch.device | str) -> torch.Generator:
+    """Generator of the noise and the initial gamma of one update, so that a resumed run draws what the first one drew."""
+    digest = hashlib.sha256(f"noise/{seed}/{update}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def train(
+    config: RunConfig,
+    *,
+    root=None,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    progress: bool = True,
+    stop_after: int | None = None,
+) -> runs.Run | None:
+    """Train a run, or go on where it (or a shorter run of the same trunk) stopped; the finished run if there is one.
+
+    ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then.
+    """
+    if runs.folder(config, root).exists() and not runs.verify(runs.folder(config, root)):
+        return runs.load(config, root)
+    # CHW images are kept channels last, which the convolutions on a CPU and on tensor cores prefer.
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
+    fabric.launch()
+    with runs.lock(config, root) if fabric.is_global_zero else _nothing():
+        return _Training(config, fabric, root, progress).run(stop_after)
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_) -> None: ...
+
+
+class _Training:
+    """Everything that changes while a run is trained."""
+
+    def __init__(self, config: RunConfig, fabric: Fabric, root, progress: bool) -> None:
+        self.config, self.training, self.fabric, self.root = config, config.training, fabric, root
+        self.progress = progress and fabric.is_global_zero
+        self.folder = runs.work_folder(config, root)
+        torch.manual_seed(config.seed)  # weights are drawn on the CPU: the same for every device
+        self.network: Network = build(config.network, self.training.path).to(memory_format=torch.channels_last)
+        self.optimizers = optim.optimizers(
+            self.network, self.training.optimizer, self.training.lr, self.training.muon_lr
+        )
+        self.model, *self.optimizers = fabric.setup(em.TrainingLoss(self.network), *self.optimizers)
+        self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+        self.stream = videos.Stream(
+            config.data, self.training.steps + 1, self.training.batch, config.seed, device=self._data_device()
+        )
+        self.update, self.rows, self.seconds, self.stale, self.best = 0, [], 0.0, 0, math.inf
+        self.environment = runs.environment()
+        self.running: list[Tensor] = []
+
+    def _data_device(self) -> torch.device:
+        """The GPU where there is one; its float64 physics equals the CPU's but for the last bits of sums."""
+        return self.fabric.device
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def run(self, stop_after: int | None) -> runs.Run | None:
+        self._resume()
+        validation = videos.fixed(self.config.data, "validation", self.training.validation, self._validation_frames())
+        last = self.training.updates if stop_after is None else min(self.update + stop_after, self.training.updates)
+        bar = tqdm(
+            total=self.training.updates * self.training.batch,
+            initial=self.update * self.training.batch,
+            unit="seq",
+            desc=f"{self.config.name}@{self.config.seed}",
+            disable=not self.progress,
+            mininterval=1.0,
+        )
+        begun = time.monotonic()
+        while self.update < last:
+            if self.update == trunk_end(self.training) and self.training.decay:
+                self._write(TRUNK)
+            self._one_update()
+            bar.update(self.training.batch)
+            if self.update % self.training.evaluate_every == 0 or self.update == self.training.updates:
+                self.seconds += time.monotonic() - begun
+                begun = time.monotonic()
+                row = self._evaluate(validation)
+                bar.set_postfix_str(f"loss {row['loss']:.1f} bce {row['bce']:.1f} ari {row['ari']:.2f}")
+                self.seconds += time.monotonic() - begun
+                self._write(CHECKPOINT)
+                begun = time.monotonic()
+                if self.training.patience and self.stale >= self.training.patience:
+                    break
+        bar.close()
+        finished = self.update == self.training.updates or (self.training.patience and self.stale >= self.training.patience)
+        if not finished:
+            self._write(CHECKPOINT)
+            return None
+        return self._finish()
+
+    def _one_update(self) -> None:
+        factor = step_size(self.training, self.update)
+        for optimizer, base in zip(self.optimizers, self.base_lrs, strict=True):
+            for group, lr in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = lr * factor
+        loss = self.model(*self._batch())
+        self.fabric.backward(loss)
+        if self.training.clip:
+            self._clip()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        self.update += 1
+        self.running.append(loss.detach())
+        if len(self.running) == 25:
+            self._check_finite()
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """This process' share of the batch of this update: features, flips (T,B,1,H,W), raw gamma, actions."""
+        device, world, rank = self.fabric.device, self.fabric.world_size, self.fabric.global_rank
+        batch = self.stream[self.update]
+        features = batch.features.to(device, torch.float32)
+        generator = generator_for(self.config.seed, self.update, device)
+        flips = (torch.rand(features.shape, generator=generator, device=device) < self.training.noise).float()
+        shape = (features.shape[1], self.config.network.components, *features.shape[2:])
+        raw = torch.randn(shape, generator=generator, device=device)
+        actions = None
+        if self.config.network.actions:
+            one_hot = torch.nn.functional.one_hot(batch.actions.to(device).long(), self.config.network.actions)
+            actions = one_hot.float()[:, rank::world]
+        return features[:, rank::world], flips[:, rank::world], raw[rank::world], actions
+
+    def _clip(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.clip)
+
+    def _check_finite(self) -> None:
+        """Mean of the last losses, with one synchronisation for all of them."""
+        losses = torch.stack(self.running)
+        if not bool(losses.isfinite().all()):
+            first = self.update - len(losses) + int((~losses.isfinite()).nonzero()[0])
+            raise TrainingError(
+                f"{self.config.name}@{self.config.seed}: the loss of update {first} is not finite (sequences {first * self.training.batch}"
+                f" to {(first + 1) * self.training.batch - 1} of its stream); the last good checkpoint stays in {self.folder}"
+            )
+        self.running.clear()
+        self.last_losses = losses
+
+    # ------------------------------------------------------------------------------------------------ validation
+
+    def _validation_frames(self) -> int:
+        return max(self.training.steps, self.training.validation_steps) + 1
+
+    def _evaluate(self, validation: videos.Videos) -> dict:
+        """One row of metrics, the same on every process."""
+        if self.running:
+            self._check_finite()
+        result = evaluate.evaluate(self.network, validation, noise=self.training.noise, seed=0)
+        row = {
+            "update": self.update,
+            "sequences": self.update * self.training.batch,
+            "seconds": round(self.seconds, 1),
+            "training_loss": float(self.last_losses.mean()),
+            **{name: float(value) for name, value in result.summary().items()},
+        }
+        self.rows.append(row)
+        self.stale = 0 if row["loss"] < self.best else self.stale + 1
+        if row["loss"] < self.best:
+            self.best = row["loss"]
+            if self.training.patience:
+                self._write(BEST)
+        return row
+
+    # ------------------------------------------------------------------------------------------------ state
+
+    def _tensors(self) -> dict[str, Tensor]:
+        weights = {f"network/{name}": p for name, p in self.network.state_dict().items()}
+        return weights | {f"optimizer/{k}": v for k, v in self._optimizer_tensors().items()}
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        return optim.state_tensors(self.network, [getattr(o, "optimizer", o) for o in self.optimizers])
+
+    def _meta(self) -> dict:
+        return {
+            "update": self.update, "rows": self.rows, "seconds": self.seconds, "stale": self.stale,
+            "best": None if math.isinf(self.best) else self.best, "environment": self.environment,
+        }  # fmt: skip
+
+    def _write(self, name: str) -> None:
+        if self.fabric.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            runs.write_state(self.folder / name, self._tensors(), self._meta())
+        self.fabric.barrier()
+
+    def _restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
+        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k[0] == "n"})
+        state = {k.removeprefix("optimizer/"): v for k, v in tensors.items() if k[0] == "o"}
+        optim.load_state_tensors(self.network, [getattr(o, "optimizer", o) for o in self.optimizers], state)
+        self.update, self.rows, self.seconds, self.stale = meta["update"], meta["rows"], meta["seconds"], meta["stale"]
+        self.best = math.inf if meta["best"] is None else meta["best"]
+
+    def _resume(self) -> None:
+        """From this run's own checkpoint, else from the longest trunk of a shorter finished run."""
+        found = runs.read_state(self.folder / CHECKPOINT) or self._longest_trunk()
+        if found:
+            self._restore(*found)
+
+    def _longest_trunk(self) -> tuple[dict[str, Tensor], dict] | None:
+        trunks = []
+        for run in runs.find(self.config.name, seed=self.config.seed, root=self.root):
+            same = dataclasses.replace(run.config, training=dataclasses.replace(run.config.training, updates=self.training.updates))
+            if same == self.config and trunk_end(run.config.training) <= trunk_end(self.training) and run.trunk():
+                trunks.append(run.trunk())
+        return max(trunks, key=lambda found: found[1]["update"], default=None)
+
+    def _finish(self) -> runs.Run:
+        weights = self.network.state_dict()
+        if self.training.patience and (found := runs.read_state(self.folder / BEST)):
+            weights = {k.removeprefix("network/"): v for k, v in found[0].items() if k[0] == "n"}
+        trunk = runs.read_state(self.folder / TRUNK) if self.training.decay else None
+        if self.fabric.is_global_zero:
+            runs.save(
+                self.config,
+                weights=weights,
+                metrics=self.rows,
+                manifest={
+                    **self.environment,
+                    "updates": self.update,
+                    "sequences_seen": self.update * self.training.batch,
+                    "wall_seconds": round(self.seconds, 1),
+                },
+                trunk=trunk[0] if trunk else None,
+                trunk_meta=trunk[1] if trunk else None,
+                root=self.root,
+            )
+            for name in (CHECKPOINT, BEST, TRUNK):
+                (self.folder / name).unlink(missing_ok=True)
+        self.fabric.barrier()
+        return runs.load(self.config, self.root)
