@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -32,14 +31,20 @@ import torch
 from rnem.config import RunConfig, from_dict, to_dict
 from rnem.provenance import code_digest, environment, repository
 from rnem.storage import (
+    MANIFEST,
     RunError,
     canonical,
+    file_problem,
+    folder_problems,
+    lock_file,
     pack,
     portable,
+    read_manifest,
     read_state,
-    sync_folder,
+    seal,
+    sweep_folder,
     unpack,
-    write_file,
+    write_folder,
     write_state,
     writing,
 )
@@ -52,13 +57,7 @@ __all__ = [
     "read_state", "repository", "runs_root", "save", "sweep", "verify", "work_folder", "write_state",
 ]  # fmt: skip
 
-CONFIG, METRICS, WEIGHTS, TRUNK, MANIFEST = (
-    "config.json",
-    "metrics.csv",
-    "weights.safetensors",
-    "trunk.safetensors",
-    "manifest.json",
-)
+CONFIG, METRICS, WEIGHTS, TRUNK = "config.json", "metrics.csv", "weights.safetensors", "trunk.safetensors"
 REQUIRED = (CONFIG, METRICS, WEIGHTS)
 _FOLDER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)-([0-9a-f]{10})")
 
@@ -144,7 +143,8 @@ class Run:
         """One row per evaluation during training, floats exactly as they were saved."""
         import pandas
 
-        return pandas.read_csv(io.BytesIO(self._read(METRICS)), float_precision="round_trip")
+        rows = csv.DictReader(io.StringIO(self._read(METRICS).decode()))
+        return pandas.DataFrame([{column: _number(text) for column, text in row.items()} for row in rows])
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The network's state dict, on the CPU."""
@@ -157,7 +157,7 @@ class Run:
         return unpack(self._read(TRUNK), self.path / TRUNK)
 
     def _read(self, name: str) -> bytes:
-        if problem := _file_problem(self.path, name, self.manifest["files"].get(name)):
+        if problem := file_problem(self.path, name, self.manifest["files"].get(name)):
             raise RunError(f"{self.path}: {problem}")
         return (self.path / name).read_bytes()
 
@@ -185,6 +185,8 @@ def find(name: str | None = None, *, seed: int | None = None, root: Path | str |
     found = []
     for path in _folders(_root(root)):
         match = _FOLDER.fullmatch(path.name)
+        if match is None and (path / MANIFEST).exists():
+            warnings.warn(f"left out {path}: it holds a run, but is not named as one", stacklevel=2)
         if match is None or (name is not None and match[1] != name):
             continue
         try:
@@ -216,72 +218,26 @@ def _folders(root: Path) -> list[Path]:
 
 def _inspect(path: Path, thorough: bool) -> tuple[Run | None, list[str]]:
     """The run in a folder as far as it can be read, and what is wrong with it; thorough also hashes the trunk."""
+    path = Path(os.path.abspath(path))  # "." has no name
     if not path.is_dir():
         return None, ["there is no such run"]
     try:
-        manifest = _read_manifest(path)
-        problems = _file_problems(path, manifest["files"], thorough)
+        manifest = read_manifest(path, allowed=(*REQUIRED, TRUNK))
+        problems = folder_problems(path, manifest, REQUIRED, optional=(TRUNK,), hash_optional=thorough)
         if any(CONFIG in problem for problem in problems):
             return None, problems
         config = from_dict(json.loads((path / CONFIG).read_bytes()))
+        belongs = _folder_name(config)
     except RunError as error:
         return None, [str(error)]
     except (OSError, ValueError) as error:
         return None, [f"{CONFIG} cannot be read: {error}"]
-    if path.name != _folder_name(config):
-        problems.append(f"{CONFIG} belongs to {_folder_name(config)}: edited, or written for another version of rnem")
+    if path.name != belongs:
+        problems.append(f"{CONFIG} belongs to {belongs}: edited, or written for another version of rnem")
     for field, value in (("name", config.name), ("seed", config.seed), ("key", key(config))):
         if manifest.get(field) != value:
             problems.append(f"{MANIFEST} has {field} {manifest.get(field)!r}, {CONFIG} has {value!r}")
     return Run(path, config, manifest), problems
-
-
-def _read_manifest(path: Path) -> dict:
-    try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise RunError(f"{MANIFEST} is missing, so the run is half-written") from None
-    except OSError as error:
-        raise RunError(f"{MANIFEST} cannot be read: {error.strerror}") from error
-    except ValueError:
-        raise RunError(f"{MANIFEST} is truncated or edited: it is not JSON") from None
-    if not isinstance(manifest, dict) or manifest.get("digest") != _digest(manifest):
-        raise RunError(f"{MANIFEST} was edited: its digest does not match")
-    if strange := set(manifest["files"]) - {*REQUIRED, TRUNK}:
-        raise RunError(f"{MANIFEST} names {min(strange)!r}, which is no file of a run")
-    return manifest
-
-
-def _digest(manifest: dict) -> str:
-    """Of the manifest without its digest, so that an edit of the file that vouches for all others shows too."""
-    return hashlib.sha256(canonical({k: v for k, v in manifest.items() if k != "digest"}).encode()).hexdigest()
-
-
-def _file_problems(path: Path, files: Mapping[str, dict], thorough: bool) -> list[str]:
-    names = sorted({*REQUIRED, *files}, key=lambda name: (name not in REQUIRED, name))
-    problems = [_file_problem(path, name, files.get(name), hashed=thorough or name != TRUNK) for name in names]
-    strange = {item.name for item in path.iterdir() if not item.name.startswith(".")} - {*files, MANIFEST}
-    problems += [f"{name} is there, but {MANIFEST} does not name it" for name in sorted(strange)]
-    return [problem for problem in problems if problem]
-
-
-def _file_problem(path: Path, name: str, expected: dict | None, hashed: bool = True) -> str | None:
-    file = path / name
-    if expected is None:
-        return f"{name} is not named by {MANIFEST}"
-    if not file.exists():
-        return None if name == TRUNK else f"{name} is missing"
-    if file.is_symlink() or not file.is_file():
-        return f"{name} is not a plain file"
-    size = file.stat().st_size
-    if size != expected["bytes"]:
-        return f"{name} is {'truncated' if size < expected['bytes'] else 'edited'}: {size} of {expected['bytes']} bytes"
-    try:
-        if hashed and hashlib.sha256(file.read_bytes()).hexdigest() != expected["sha256"]:
-            return f"{name} was edited: its SHA-256 is not the one in {MANIFEST}"
-    except OSError as error:
-        return f"{name} cannot be read: {error.strerror}"
-    return None
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
@@ -312,45 +268,23 @@ def save(
     }
     if trunk is not None:
         files[TRUNK] = pack(trunk, trunk_meta or {})
-    files[MANIFEST] = _manifest(config, manifest, files)
-    target, temporary = folder(config, root), _root(root) / f".tmp-{_folder_name(config)}"
-    with writing(f"run {target}"):
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        sweep(root)
-        with filelock.FileLock(_lock_file(temporary), timeout=60):
-            if target.exists() and not verify(target):
-                return load(target)
-            shutil.rmtree(temporary, ignore_errors=True)
-            try:
-                temporary.mkdir()
-                for name, data in files.items():
-                    write_file(temporary / name, data)
-                sync_folder(temporary)
-                _set_aside(target)
-                os.rename(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-            sync_folder(target.parent)
-    return load(target)
+    write_folder(
+        folder(config, root), seal(files, _provenance(config, manifest)), is_good=lambda path: not verify(path)
+    )
+    return load(config, root)
 
 
 def sweep(root: Path | str | None = None) -> list[Path]:
-    """Remove what killed processes left half-written, and say what (a folder whose writer lives is locked)."""
-    removed = []
-    for path in sorted(_root(root).glob(".tmp-*")):
-        with contextlib.suppress(filelock.Timeout), filelock.FileLock(_lock_file(path), timeout=0):
-            shutil.rmtree(path, ignore_errors=True)
-            removed.append(path)
-    return removed
+    """Remove what killed processes left half-written, and say what (:func:`save` does so too)."""
+    return sweep_folder(_root(root))
 
 
 @contextlib.contextmanager
 def lock(config: RunConfig, root: Path | str | None = None) -> Iterator[None]:
     """Hold the right to train this run; RunError says which process has it. A killed process lets go by itself."""
-    path = _lock_file(_root(root) / _folder_name(config))
+    path = lock_file(folder(config, root))
     holder = path.with_suffix(".pid")
     with writing(f"lock {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path, timeout=0)
         try:
             held.acquire()
@@ -366,33 +300,14 @@ def lock(config: RunConfig, root: Path | str | None = None) -> Iterator[None]:
         held.release()
 
 
-def _lock_file(path: Path) -> Path:
-    locks = path.parent / ".work" / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return locks / f"{path.name.removeprefix('.')}.lock"
-
-
-def _set_aside(target: Path) -> None:
-    """Move a broken run out of a good one's way; it is not deleted, since somebody may want to look at it."""
-    if not target.exists():
-        return
-    aside = next(p for n in range(10**6) if not (p := target.parent / f".broken-{n}-{target.name}").exists())
-    os.rename(target, aside)
-    warnings.warn(f"{target} was broken; it is now {aside.name}, and a new run takes its place", stacklevel=3)
-
-
-def _manifest(config: RunConfig, given: dict, files: Mapping[str, bytes]) -> bytes:
-    tree = {
+def _provenance(config: RunConfig, given: dict) -> dict:
+    return {
+        **(given if "code_digest" in given else {**environment(), **given}),
         "name": config.name,
         "seed": config.seed,
         "key": key(config),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **(given if "code_digest" in given else {**environment(), **given}),
-        "files": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
-        },
     }
-    return (json.dumps({**tree, "digest": _digest(tree)}, indent=2) + "\n").encode()
 
 
 def _csv(rows: list[dict]) -> bytes:
@@ -402,3 +317,7 @@ def _csv(rows: list[dict]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.lstrip("-").isdigit() else float(text or "nan")

@@ -1,0 +1,449 @@
+"""The run cache: a run is whole or absent, damage of one bit is noticed and named, and the key sees every field."""
+
+import dataclasses
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from rnem import runs
+from rnem.config import RUNS, NetworkConfig, RunConfig, TrainingConfig, to_dict
+from rnem.runs import RunError
+
+CONFIG = RunConfig("fixture", "balls4mass64")
+FACTS = {"wall_seconds": 1.5, "updates": 390_000, "sequences_seen": 24_960_000}
+METRICS = [{"update": 20, "loss": 0.1 + 0.2}, {"update": 40, "loss": 1 / 3, "ari": 0.5}]
+
+
+def weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    return torch.nn.Linear(3, 4).state_dict() | {"noise": torch.randn(5, generator=torch.Generator().manual_seed(seed))}
+
+
+def save(root, config=CONFIG, seed=0, **others) -> runs.Run:
+    return runs.save(config, weights=weights(seed), metrics=METRICS, manifest={**FACTS, **others}, root=root)
+
+
+def with_trunk(root) -> runs.Run:
+    trunk = {"momentum": torch.ones(2, 3), "random": torch.get_rng_state()}
+    return runs.save(
+        CONFIG, weights=weights(), metrics=METRICS, manifest=FACTS, trunk=trunk, trunk_meta={"update": 7}, root=root
+    )
+
+
+def flip(path, position: int, bit: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1 << bit
+    path.write_bytes(data)
+
+
+# ---------------------------------------------------------------------------------------------------------- round trip
+
+
+def test_a_saved_run_is_read_back_exactly(tmp_path):
+    saved = save(tmp_path)
+    for run in (runs.load(CONFIG, tmp_path), runs.load(saved.path), *runs.find(root=tmp_path)):
+        assert run == saved
+        assert run.config == CONFIG
+        assert run.metrics()["loss"].tolist() == [0.1 + 0.2, 1 / 3]
+        assert run.metrics()["ari"].isna().tolist() == [True, False]
+        assert torch.equal(run.weights()["noise"], weights()["noise"])
+        assert run.trunk() is None
+    assert runs.verify(saved.path) == []
+    assert (saved.seed, saved.label, saved.updates) == (0, "fixture@0", 390_000)
+
+
+def test_the_manifest_says_what_made_the_run(tmp_path):
+    manifest = save(tmp_path, config=CONFIG.replace(seed=3)).manifest
+    provenance = {"created", "commit", "dirty", "code_digest", "torch", "python", "hardware", "threads"}
+    assert {"name", "seed", "key", "files", *provenance, *FACTS} <= set(manifest)
+    assert (manifest["name"], manifest["seed"], manifest["torch"]) == ("fixture", 3, torch.__version__)
+    assert set(manifest["files"]) == {"config.json", "metrics.csv", "weights.safetensors"}
+
+
+def test_what_was_recorded_when_training_began_is_not_replaced(tmp_path):
+    assert save(tmp_path, code_digest="as it was", threads=64).manifest["threads"] == 64
+
+
+def test_the_trunk_is_a_file_that_a_clone_may_lack(tmp_path):
+    run = with_trunk(tmp_path)
+    tensors, meta = run.trunk()
+    assert torch.equal(tensors["momentum"], torch.ones(2, 3))
+    assert meta == {"update": 7}
+    flip(run.path / "trunk.safetensors", -1)
+    assert runs.load(CONFIG, tmp_path).weights(), "a run is evaluated without reading its trunk"
+    with pytest.raises(RunError, match=r"trunk\.safetensors was edited"):
+        run.trunk()
+    assert "trunk.safetensors was edited" in runs.verify(run.path)[0]
+    (run.path / "trunk.safetensors").unlink()
+    assert runs.verify(run.path) == []
+    assert runs.load(CONFIG, tmp_path).trunk() is None
+
+
+def test_a_good_run_is_never_replaced(tmp_path):
+    first = save(tmp_path, seed=1)
+    assert save(tmp_path, seed=2) == first
+    assert torch.equal(runs.load(CONFIG, tmp_path).weights()["noise"], weights(1)["noise"])
+
+
+def test_a_broken_run_is_set_aside_for_a_new_one(tmp_path):
+    run = save(tmp_path, seed=1)
+    flip(run.path / "weights.safetensors", -1)
+    with pytest.warns(UserWarning, match=r"was broken; it is now \.broken-0-fixture"):
+        save(tmp_path, seed=2)
+    assert torch.equal(runs.load(CONFIG, tmp_path).weights()["noise"], weights(2)["noise"])
+    assert len(list(tmp_path.glob(".broken-*/weights.safetensors"))) == 1
+    assert len(runs.find(root=tmp_path)) == 1
+
+
+def test_best_is_the_longest_run_of_each_seed(tmp_path):
+    for seed, updates in ((0, 10), (0, 30), (0, 20), (1, 5)):
+        save(tmp_path, CONFIG.replace(seed=seed, updates=updates), updates=updates)
+    save(tmp_path, dataclasses.replace(CONFIG, name="fixture-longer", seed=9))
+    found, best = runs.find("fixture", root=tmp_path), runs.best("fixture", root=tmp_path)
+    assert [(run.seed, run.updates) for run in found] == [(0, 10), (0, 20), (0, 30), (1, 5)]
+    assert [(run.seed, run.updates) for run in best] == [(0, 30), (1, 5)]
+    assert [run.seed for run in runs.best("fixture", seed=1, root=tmp_path)] == [1]
+    assert runs.best("nothing", root=tmp_path) == []
+    assert runs.find(root=tmp_path / "absent") == []
+
+
+# ------------------------------------------------------------------------------------------------------------------ key
+
+
+def test_the_key_of_a_config_is_what_it_always_was():
+    """If this fails, every cached run is lost: raise ``semantics`` on purpose, or take the change back."""
+    assert runs.key(CONFIG) == "e0699c5515"
+
+
+OTHER = {
+    "name": "other", "data": "other", "model": "nem", "autoencoder": "atari84", "optimizer": "muon", "path": "plain",
+    "precision": "bf16-mixed",
+}  # fmt: skip
+
+
+def changed(config, field: dataclasses.Field):
+    old = getattr(config, field.name)
+    new = OTHER[field.name] if isinstance(old, str) else old + 2 if isinstance(old, int) else old / 2 + 1 / 8
+    return dataclasses.replace(config, **{field.name: new})
+
+
+def test_the_key_depends_on_every_field():
+    keys = [runs.key(CONFIG)]
+    for field in dataclasses.fields(NetworkConfig):
+        keys.append(runs.key(dataclasses.replace(CONFIG, network=changed(CONFIG.network, field))))
+    for field in dataclasses.fields(TrainingConfig):
+        keys.append(runs.key(dataclasses.replace(CONFIG, training=changed(CONFIG.training, field))))
+    for field in dataclasses.fields(RunConfig):
+        if field.name not in ("network", "training"):
+            keys.append(runs.key(changed(CONFIG, field)))
+    fields = sum(len(dataclasses.fields(kind)) for kind in (NetworkConfig, TrainingConfig, RunConfig)) - 2
+    assert len(set(keys)) == len(keys) == fields + 1
+
+
+def test_equal_configs_have_one_key():
+    assert CONFIG.replace(clip=1.0) == CONFIG.replace(clip=1)
+    assert runs.key(CONFIG.replace(clip=1.0)) == runs.key(CONFIG.replace(clip=1)) != runs.key(CONFIG.replace(clip=1.5))
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden", "a b"])
+def test_a_name_that_leaves_the_cache_is_refused(name):
+    with pytest.raises(RunError, match="cannot name a folder"):
+        runs.folder(dataclasses.replace(CONFIG, name=name))
+
+
+def test_the_cache_can_be_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    assert runs.folder(CONFIG) == tmp_path / "runs" / f"fixture-{runs.key(CONFIG)}"
+    assert runs.work_folder(CONFIG) == tmp_path / "runs" / ".work" / f"fixture-{runs.key(CONFIG)}"
+    monkeypatch.delenv("RNEM_DATA")
+    assert runs.data_root() == runs.repository() / "data"
+
+
+def test_every_named_run_has_a_folder_of_its_own():
+    folders = {runs.folder(config.replace(seed=seed)) for config in RUNS.values() for seed in range(2)}
+    assert len(folders) == 2 * len(RUNS)
+
+
+# --------------------------------------------------------------------------------------------------------------- damage
+
+
+def fails(run: runs.Run, message: str) -> None:
+    """Loading, looking for and verifying a damaged run all say the same: one line with folder, file and fault."""
+    with pytest.raises(RunError, match=message) as caught:
+        runs.load(run.config, run.path.parent)
+    assert str(run.path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.warns(UserWarning, match=message):
+        assert runs.find(root=run.path.parent) == []
+    assert any(problem in str(caught.value) for problem in runs.verify(run.path))
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "metrics.csv", "config.json", "manifest.json"])
+def test_a_missing_file_is_named(tmp_path, file):
+    run = save(tmp_path)
+    (run.path / file).unlink()
+    fails(run, rf"{file} is missing")
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "metrics.csv", "config.json", "manifest.json"])
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_truncated_file_is_named(tmp_path, file, kept):
+    run = save(tmp_path)
+    os.truncate(run.path / file, int(kept * (run.path / file).stat().st_size))
+    fails(run, rf"{file} is truncated")
+
+
+def test_an_edited_file_is_named(tmp_path):
+    run = save(tmp_path)
+    metrics = run.path / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace("0.5", "0.9"))
+    fails(run, r"metrics\.csv was edited")
+
+
+def test_a_file_that_does_not_belong_is_named(tmp_path):
+    run = save(tmp_path)
+    (run.path / "weights.pkl").write_bytes(b"cos\nsystem\n")
+    fails(run, r"weights\.pkl is there, but manifest\.json does not name it")
+
+
+def test_a_link_is_no_file_of_a_run(tmp_path):
+    run = save(tmp_path / "runs")
+    shutil.move(run.path / "weights.safetensors", tmp_path / "elsewhere")
+    (run.path / "weights.safetensors").symlink_to(tmp_path / "elsewhere")
+    fails(run, r"weights\.safetensors is not a plain file")
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "metrics.csv", "config.json", "manifest.json"])
+def test_any_flipped_bit_is_noticed(tmp_path, file):
+    run, chance = save(tmp_path), random.Random(file)
+    for _ in range(60):
+        position, bit = chance.randrange((run.path / file).stat().st_size), chance.randrange(8)
+        flip(run.path / file, position, bit)
+        assert any(file in problem for problem in runs.verify(run.path)), f"bit {bit} of byte {position}"
+        flip(run.path / file, position, bit)
+    assert runs.verify(run.path) == []
+
+
+def test_a_config_edited_with_all_hashes_set_right_does_not_match_its_folder(tmp_path):
+    run, forged = save(tmp_path), save(tmp_path / "forged", config=CONFIG.replace(noise=0.0))
+    shutil.rmtree(run.path)
+    shutil.move(forged.path, run.path)
+    fails(run, rf"config\.json belongs to fixture-{forged.key}")
+
+
+def test_a_config_of_another_version_is_named(tmp_path, monkeypatch):
+    run = save(tmp_path)
+    monkeypatch.setattr(runs, "to_dict", lambda config: {**to_dict(config), "new_field": 1})
+    assert "another version of rnem" in runs.verify(run.path)[0]
+
+
+def test_a_manifest_that_vouches_for_files_elsewhere_is_refused(tmp_path):
+    run = save(tmp_path)
+    (run.path / "manifest.json").write_bytes(runs.seal({"../../secret": b""}, run.manifest)["manifest.json"])
+    fails(run, r"manifest\.json names '\.\./\.\./secret', which is no file of a run")
+    (run.path / "manifest.json").write_text(json.dumps([]))
+    fails(run, r"manifest\.json was edited")
+
+
+def test_a_run_under_a_name_that_is_none_is_reported(tmp_path):
+    run = save(tmp_path)
+    run.path.rename(tmp_path / "my favourite")
+    with pytest.warns(UserWarning, match="not named as one"):
+        assert runs.find(root=tmp_path) == []
+
+
+def test_no_run_gives_one_sentence(tmp_path):
+    with pytest.raises(RunError, match="there is no such run"):
+        runs.load(CONFIG, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ crashes and other processes
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from rnem import runs, storage
+from rnem.config import RunConfig
+config, root = RunConfig("fixture", "balls4mass64"), Path(sys.argv[1])
+with runs.lock(config, root):
+    print("locked", flush=True)
+    sys.stdin.readline()
+    write, written = storage.write_file, []
+    def killed(path, data):
+        if path.name == "weights.safetensors":
+            write(path, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, data)
+    storage.write_file = killed
+    facts = {"wall_seconds": 1.0, "updates": 1, "sequences_seen": 1}
+    runs.save(config, weights={"w": torch.ones(100)}, metrics=[{"loss": 1.0}], manifest=facts, root=root)
+"""
+
+
+def test_two_processes_want_one_run_and_one_is_killed_while_it_writes(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "locked\n"
+        taken = rf"fixture@0 is being trained by another process \(pid {child.pid} "
+        with pytest.raises(RunError, match=taken), runs.lock(CONFIG, tmp_path):
+            pytest.fail("two processes hold one lock")
+        with runs.lock(CONFIG.replace(seed=1), tmp_path):
+            pass  # another seed is another run
+        child.communicate("go\n", timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+
+    (half,) = tmp_path.glob(".tmp-*")
+    assert {"config.json", "weights.safetensors"} <= {path.name for path in half.iterdir()}
+    with warnings.catch_warnings(action="error"):
+        assert runs.find(root=tmp_path) == []
+    with runs.lock(CONFIG, tmp_path):
+        assert save(tmp_path).path.exists()
+    assert not half.exists()
+    assert runs.verify(runs.folder(CONFIG, tmp_path)) == []
+
+
+def test_a_folder_whose_writer_lives_is_not_swept(tmp_path):
+    half = tmp_path / ".tmp-fixture-0123456789"
+    half.mkdir()
+    with runs.filelock.FileLock(runs.lock_file(half)):
+        assert runs.sweep(tmp_path) == []
+        assert half.exists()
+    assert runs.sweep(tmp_path) == [half]
+    assert not half.exists()
+
+
+def test_the_lock_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), runs.lock(CONFIG, tmp_path):
+        raise ZeroDivisionError
+    with runs.lock(CONFIG, tmp_path):
+        pass
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def state() -> dict[str, torch.Tensor]:
+    return {
+        "transposed": torch.arange(6.0).reshape(2, 3).t(),
+        "half": torch.tensor([1.0, float("nan")], dtype=torch.bfloat16),
+        "scalar": torch.tensor(3),
+        "empty": torch.zeros(0, 4),
+        "flags": torch.tensor([True, False]),
+        "random": torch.get_rng_state(),
+    }
+
+
+def test_a_checkpoint_is_read_back_exactly(tmp_path):
+    meta = {"update": 7, "best": float("inf"), "history": [{"loss": 0.1}], 10: "a", 9: "b"}
+    tensors = state()
+    tensors["shared"] = tensors["random"]
+    runs.write_state(tmp_path / "new" / "state", tensors, meta)
+    read, read_meta = runs.read_state(tmp_path / "new" / "state")
+    assert read_meta == {"update": 7, "best": float("inf"), "history": [{"loss": 0.1}], "10": "a", "9": "b"}
+    assert set(read) == set(tensors)
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(torch.nan_to_num(read[name]), torch.nan_to_num(tensor))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["state"]
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        runs.write_state(tmp_path / name, state(), {"b": 1, "a": 2})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_no_checkpoint_is_no_error(tmp_path):
+    assert runs.read_state(tmp_path / "state") is None
+
+
+def test_a_damaged_checkpoint_says_what_to_delete(tmp_path):
+    path, chance = tmp_path / "state", random.Random(0)
+    runs.write_state(path, state(), {"update": 7})
+    data = path.read_bytes()
+    broken = [data[: int(len(data) * share)] for share in (0, 0.01, 0.1, 0.5, 0.999)] + [data + b"\0", b"not a state"]
+    for _ in range(100):
+        flipped = bytearray(data)
+        flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        broken.append(bytes(flipped))
+    for damaged in broken:
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match="state is truncated or was edited: delete it"):
+            runs.read_state(path)
+
+
+def test_a_folder_in_place_of_a_checkpoint_gives_one_sentence(tmp_path):
+    with pytest.raises(RunError, match="cannot be read: Is a directory"):
+        runs.read_state(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------- disks
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """The system notices that the disk is full when the data must really go there."""
+
+    def fail(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return lambda: monkeypatch.setattr(os, "fsync", fail)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, full_disk):
+    runs.write_state(tmp_path / "state", {"w": torch.zeros(3)}, {"update": 1})
+    full_disk()
+    with pytest.raises(RunError, match=r"checkpoint .*state could not be written: No space left on device"):
+        runs.write_state(tmp_path / "state", {"w": torch.ones(3)}, {"update": 2})
+    assert runs.read_state(tmp_path / "state")[1] == {"update": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_full_disk_leaves_the_runs_that_were_there(tmp_path, full_disk):
+    run = save(tmp_path)
+    full_disk()
+    with pytest.raises(RunError, match=r"run .*fixture-.* could not be written: No space left on device"):
+        save(tmp_path, CONFIG.replace(seed=1))
+    assert runs.find(root=tmp_path) == [run]
+    assert list(tmp_path.glob(".tmp-*")) == []
+
+
+def test_a_broken_run_stays_in_place_when_the_disk_is_full(tmp_path, full_disk):
+    run = save(tmp_path)
+    flip(run.path / "metrics.csv", 0)
+    full_disk()
+    with pytest.raises(RunError, match="No space left"):
+        save(tmp_path)
+    assert (run.path / "weights.safetensors").exists()
+
+
+def test_a_read_only_cache_can_be_read_and_says_that_it_cannot_be_written(tmp_path, monkeypatch):
+    run = save(tmp_path)
+
+    def refuse(*arguments, **keywords):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("mkdir", "open", "rename", "replace"):
+        monkeypatch.setattr(os, name, refuse)  # root may write everywhere, so rights do not test this
+    assert runs.find(root=tmp_path) == [run]
+    assert run.weights()
+    with pytest.raises(RunError, match="could not be written: Read-only file system"):
+        save(tmp_path, CONFIG.replace(seed=1))
+    with pytest.raises(RunError, match="could not be written: Read-only file system"), runs.lock(CONFIG, tmp_path):
+        pass
+    with pytest.raises(RunError, match="could not be written: Read-only file system"):
+        runs.write_state(tmp_path / "new" / "state", {"w": torch.zeros(3)}, {})
