@@ -77,7 +77,7 @@ def walls(positions: Tensor, velocities: Tensor, radii: Tensor, present: Tensor)
 
 
 def collide(positions: Tensor, velocities: Tensor, radii: Tensor, masses: Tensor, hit: Tensor, i: int, j: int) -> None:
-    """Separate balls i and j of the videos ``hit`` (N,), then exchange momentum elastically along their line of centres.
+    """Separate balls i and j of the videos ``hit`` (N,), then exchange momentum along their line of centres.
 
     Each is moved by half the overlap, whatever its mass, as the authors' simulator does. Changes (N,M,2) in place.
     """
@@ -201,7 +201,7 @@ def _place(world: World, present: Tensor, generator: torch.Generator) -> tuple[T
 
 
 def _free(spots: Tensor, radii: Tensor, present: Tensor) -> Tensor:
-    """Which attempts have no overlap: spots (L,A,M,2), radii, present (L,M) -> (L,A) bool; pairs one by one, to be quick."""
+    """Which attempts are free of overlap: spots (L,A,M,2), radii, present (L,M) -> (L,A) bool."""
     most = radii.shape[1]
     rows, radii, present = _flat(spots, radii, present)
     alive = torch.arange(len(rows))

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from rnem import balls
 from rnem.balls import World
+from rnem.runs import data_root
+from rnem.sequences import VideoError, Videos, join
+from rnem.video_files import SPLITS, check, read, size, write
 
-SPLITS = ("training", "validation", "test")
+__all__ = [
+    "BLOCK", "DATASETS", "FIXED", "FRAMES", "SPLITS", "WORLDS", "Dataset", "Stream", "VideoError", "Videos", "check",
+    "dataset", "fixed", "generate", "join", "pieces", "read", "write",
+]  # fmt: skip
+
+FRAMES = 51
+"""T of the fixed sets, the authors'."""
+FIXED = 500
+"""Sequences of a fixed set, where no other number is asked for."""
 BLOCK = 256
 """Sequences that are generated at once, from one random generator."""
-
-
-class VideoError(ValueError):
-    """A data set, or a file of videos, that cannot be used; one sentence."""
 
 
 @dataclass(frozen=True)
@@ -44,71 +51,6 @@ DATASETS: dict[str, Dataset] = {
     for size in (64, 32, 16)
 }
 """By name, ``balls4mass32``: at half the size every second frame, so that a ball moves as many pixels a frame."""
-
-
-@dataclass(frozen=True)
-class Videos:
-    """N sequences of T frames with what is known about them; M balls at most."""
-
-    features: Tensor
-    """uint8 (T,N,1,H,W), 0 or 1"""
-    groups: Tensor
-    """uint8 (T,N,1,H,W), the ball's number from 1, 0 for background, overlaps and hidden pixels"""
-    collisions: Tensor
-    """uint8 (T,N,1,H,W), pixels of balls that hit another ball since the frame before"""
-    events: Tensor
-    """uint8 (T,N,M), since the frame before the ball hit 1: a ball, 2: a wall, 3: both"""
-    positions: Tensor
-    """float32 (T,N,M,2), (y, x) in box units (the box has side 10)"""
-    velocities: Tensor
-    """float32 (T,N,M,2), box units a simulator frame"""
-    masses: Tensor
-    """float32 (N,M), 0 for an absent ball"""
-    radii: Tensor
-    """float32 (N,M), box units, 0 for an absent ball"""
-    actions: Tensor | None
-    """uint8 (T,N) or None"""
-    name: str
-    curtain: Tensor | None = None
-    """float32 (N,2), the curtain's top left corner (y, x) in box units, or None"""
-
-    def __len__(self) -> int:
-        return self.features.shape[1]
-
-    @property
-    def frames(self) -> int:
-        """T"""
-        return self.features.shape[0]
-
-    def select(self, which: slice) -> Videos:
-        """Some of the sequences."""
-        return self._map(lambda field, a: a[which] if field in _PER_SEQUENCE else a[:, which])
-
-    def first(self, frames: int) -> Videos:
-        """The first frames of every sequence."""
-        return self._map(lambda field, a: a if field in _PER_SEQUENCE else a[:frames])
-
-    def to(self, device) -> Videos:
-        """The same on another device."""
-        return self._map(lambda field, a: a.to(device))
-
-    def _map(self, function) -> Videos:
-        return dataclasses.replace(self, **{f: function(f, getattr(self, f)) for f in _arrays(self)})
-
-
-_PER_SEQUENCE = ("masses", "radii", "curtain")
-
-
-def _arrays(videos: Videos) -> list[str]:
-    """Names of the fields that hold a tensor."""
-    return [f.name for f in dataclasses.fields(videos) if isinstance(getattr(videos, f.name), Tensor)]
-
-
-def join(parts: list[Videos]) -> Videos:
-    """Sequences of several of the same data set, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return parts[0]._map(lambda f, _: torch.cat([getattr(p, f) for p in parts], 0 if f in _PER_SEQUENCE else 1))
 
 
 def dataset(name: str) -> Dataset:
@@ -144,7 +86,7 @@ def _block(name: str, split: str, seed: int, block: int, frames: int, which: sli
         raise VideoError(f"{split!r} is not a split; there are {', '.join(SPLITS)}")
     digest = hashlib.sha256(f"{data.family}/{split}/{seed}/{block}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    # The whole block is simulated whatever part is wanted, since its videos share one generator; only that part is drawn.
+    # The whole block is simulated whatever part is wanted, since its videos share a generator; that part is drawn.
     t = balls.simulate(data.world, BLOCK, frames, generator, stride=data.stride, device=device)
     t = balls.Trajectories(
         **{f: getattr(t, f)[:, which] for f in ("positions", "velocities", "contacts", "bounces")},
@@ -157,7 +99,7 @@ def _block(name: str, split: str, seed: int, block: int, frames: int, which: sli
         groups=groups,
         collisions=collisions,
         events=t.contacts.byte() + 2 * t.bounces.byte(),
-        positions=t.positions.float(),
+        positions=(t.positions * 2048).round().div(2048).float(),  # more digits would fill the files
         velocities=t.velocities.float(),
         masses=t.masses.float(),
         radii=t.radii.float(),
@@ -165,6 +107,29 @@ def _block(name: str, split: str, seed: int, block: int, frames: int, which: sli
         name=name,
         curtain=None if t.curtain is None else t.curtain.float(),
     )
+
+
+def pieces(name: str, split: str, count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[Videos]:
+    """The first ``count`` sequences of a stream in parts, for what is too large for memory (paper-size training)."""
+    for start in range(0, count, BLOCK):
+        yield generate(name, split, start, min(BLOCK, count - start), frames, seed)
+
+
+def fixed(
+    name: str, split: str, count: int | None = None, frames: int = FRAMES, root: str | Path | None = None
+) -> Videos:
+    """The fixed validation or test set of a data set: its first ``count`` (FIXED) sequences, ``frames`` frames each.
+
+    Read from ``<root>/<name>-<split>.h5`` (root: ``data/videos``) where that holds as many, else generated: the
+    content is the same.
+    """
+    count = FIXED if count is None else count
+    path = (data_root() / "videos" if root is None else Path(root)) / f"{name}-{split}.h5"
+    if dataset(name) and path.exists():
+        there = size(path, split)
+        if there[0] >= frames and there[1] >= count:
+            return read(path, split, count).first(frames)
+    return generate(name, split, 0, count, frames)
 
 
 class Stream:

@@ -1,0 +1,80 @@
+"""Videos in memory: sequences with everything that is known about them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PER_SEQUENCE = ("masses", "radii", "curtain")
+"""The fields without a time axis."""
+
+
+class VideoError(ValueError):
+    """A data set, or a file of videos, that cannot be used; one sentence."""
+
+
+@dataclass(frozen=True)
+class Videos:
+    """N sequences of T frames with what is known about them; M balls at most."""
+
+    features: Tensor
+    """uint8 (T,N,1,H,W), 0 or 1"""
+    groups: Tensor
+    """uint8 (T,N,1,H,W), the ball's number from 1, 0 for background, overlaps and hidden pixels"""
+    collisions: Tensor
+    """uint8 (T,N,1,H,W), pixels of balls that hit another ball since the frame before"""
+    events: Tensor
+    """uint8 (T,N,M), since the frame before the ball hit 1: a ball, 2: a wall, 3: both"""
+    positions: Tensor
+    """float32 (T,N,M,2), (y, x) in box units (the box has side 10), rounded to 1/2048"""
+    velocities: Tensor
+    """float32 (T,N,M,2), box units a simulator frame"""
+    masses: Tensor
+    """float32 (N,M), 0 for an absent ball"""
+    radii: Tensor
+    """float32 (N,M), box units, 0 for an absent ball"""
+    actions: Tensor | None
+    """uint8 (T,N) or None"""
+    name: str
+    curtain: Tensor | None = None
+    """float32 (N,2), the curtain's top left corner (y, x) in box units, or None"""
+
+    def __len__(self) -> int:
+        return self.features.shape[1]
+
+    @property
+    def frames(self) -> int:
+        """T"""
+        return self.features.shape[0]
+
+    def select(self, which: slice) -> Videos:
+        """Some of the sequences."""
+        return self._map(lambda field, a: a[which] if field in PER_SEQUENCE else a[:, which])
+
+    def first(self, frames: int) -> Videos:
+        """The first frames of every sequence."""
+        return self._map(lambda field, a: a if field in PER_SEQUENCE else a[:frames])
+
+    def to(self, device: str | torch.device) -> Videos:
+        """The same on another device."""
+        return self._map(lambda _, a: a.to(device))
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The fields that hold a tensor, by name."""
+        fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {name: a for name, a in fields if isinstance(a, Tensor)}
+
+    def _map(self, function: Callable[[str, Tensor], Tensor]) -> Videos:
+        return dataclasses.replace(self, **{name: function(name, a) for name, a in self.arrays().items()})
+
+
+def join(parts: list[Videos]) -> Videos:
+    """Sequences of several of the same data set, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = {f: torch.cat([getattr(p, f) for p in parts], 0 if f in PER_SEQUENCE else 1) for f in parts[0].arrays()}
+    return dataclasses.replace(parts[0], **whole)
