@@ -21,12 +21,15 @@ def strided_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: int, before: i
         if before == after:
             return F.conv2d(x, weight, bias, stride, before)
         return F.conv2d(F.pad(x, (before, after, before, after)), weight, bias, stride)
-    O, _, kernel, _ = weight.shape
-    m = kernel // stride
     x = F.pad(x, (before, after, before, after))
-    weight = F.pixel_unshuffle(weight, stride)  # (O,s*s,m,m)
-    assert weight.shape == (O, stride * stride, m, m)
-    return F.conv2d(F.pixel_unshuffle(x, stride), weight, bias)
+    return F.conv2d(_space_to_depth(x, stride), _space_to_depth(weight, stride), bias)
+
+
+def _space_to_depth(x: Tensor, block: int) -> Tensor:
+    """(N,1,H,W) -> (N,block*block,H/block,W/block), channels last in memory."""
+    N, _, H, W = x.shape
+    x = x.reshape(N, H // block, block, W // block, block).transpose(2, 3)
+    return x.reshape(N, H // block, W // block, block * block).permute(0, 3, 1, 2)
 
 
 def phase_taps(kernel: int, factor: int, before: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -45,10 +48,12 @@ def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor, factor: int, before:
     """
     O, C, kernel, _ = weight.shape
     taps = phase_taps(kernel, factor, before, weight.device, weight.dtype)
-    phases = torch.einsum("aup,ocuv,bvq->oabcpq", taps, weight, taps)
-    phases = phases.reshape(O * factor * factor, C, 3, 3)
-    y = F.conv2d(x, phases, bias.repeat_interleave(factor * factor), padding=1)
-    return F.pixel_shuffle(y, factor)
+    phases = torch.einsum("aup,ocuv,bvq->abocpq", taps, weight, taps)
+    phases = phases.reshape(factor * factor * O, C, 3, 3)
+    y = F.conv2d(x, phases, bias.repeat(factor * factor), padding=1)  # (N,factor*factor*O,h,w)
+    N, _, h, w = y.shape
+    y = y.permute(0, 2, 3, 1).reshape(N, h, w, factor, factor, O).transpose(2, 3)  # (N,h,factor,w,factor,O)
+    return y.reshape(N, h * factor, w * factor, O).permute(0, 3, 1, 2)
 
 
 _ACTIVATIONS = {
