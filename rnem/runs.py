@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "Run", "RunError", "best", "code_digest", "data_root", "environment", "find", "folder", "key", "load", "lock",
-    "read_state", "repository", "runs_root", "save", "sweep", "verify", "work_folder", "write_state",
+    "Run", "RunError", "best", "code_digest", "data_root", "environment", "find", "folder", "folders", "key", "load",
+    "lock", "read_state", "repository", "runs_root", "save", "sweep", "verify", "work_folder", "write_state",
 ]  # fmt: skip
 
 CONFIG, METRICS, WEIGHTS, TRUNK = "config.json", "metrics.csv", "weights.safetensors", "trunk.safetensors"
@@ -183,11 +183,9 @@ def verify(path: Path | str) -> list[str]:
 def find(name: str | None = None, *, seed: int | None = None, root: Path | str | None = None) -> list[Run]:
     """All good finished runs (of one name, of one seed), sorted by name, seed and updates; warns of each broken one."""
     found = []
-    for path in _folders(_root(root)):
+    for path in folders(root):
         match = _FOLDER.fullmatch(path.name)
-        if match is None and (path / MANIFEST).exists():
-            warnings.warn(f"left out {path}: it holds a run, but is not named as one", stacklevel=2)
-        if match is None or (name is not None and match[1] != name):
+        if name is not None and (match is None or match[1] != name):
             continue
         try:
             run = load(path)
@@ -207,13 +205,15 @@ def best(name: str, seed: int | None = None, root: Path | str | None = None) -> 
     return [chosen[number] for number in sorted(chosen)]
 
 
-def _folders(root: Path) -> list[Path]:
+def folders(root: Path | str | None = None) -> list[Path]:
+    """Every folder in the cache that is named as a run or holds a manifest, good or not."""
     try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        there = sorted(path for path in _root(root).iterdir() if path.is_dir() and not path.name.startswith("."))
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise RunError(f"{root} cannot be read: {error.strerror}") from error
+        raise RunError(f"{_root(root)} cannot be read: {error.strerror}") from error
+    return [path for path in there if _FOLDER.fullmatch(path.name) or (path / MANIFEST).exists()]
 
 
 def _inspect(path: Path, thorough: bool) -> tuple[Run | None, list[str]]:

@@ -34,16 +34,9 @@ def write_state(path: Path | str, tensors: Mapping[str, torch.Tensor], meta: dic
 
     RunError where it cannot be written; the old checkpoint is then still there, whole.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
     with writing(f"checkpoint {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_file(temporary, pack(tensors, meta))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(Path(path), pack(tensors, meta))
 
 
 def read_state(path: Path | str) -> tuple[dict[str, torch.Tensor], dict] | None:
@@ -232,6 +225,18 @@ def write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Make a file appear, or replace an older one, in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write_file(temporary, data)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -256,7 +256,7 @@ def test_a_manifest_that_vouches_for_files_elsewhere_is_refused(tmp_path):
 def test_a_run_under_a_name_that_is_none_is_reported(tmp_path):
     run = save(tmp_path)
     run.path.rename(tmp_path / "my favourite")
-    with pytest.warns(UserWarning, match="not named as one"):
+    with pytest.warns(UserWarning, match=r"my favourite: config\.json belongs to fixture-"):
         assert runs.find(root=tmp_path) == []
 
 

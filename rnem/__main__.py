@@ -1,0 +1,7 @@
+"""``python -m rnem``: the command line."""
+
+import sys
+
+from rnem.cli import main
+
+sys.exit(main())

@@ -1,0 +1,420 @@
+"""The subcommands of ``rnem``: a dataclass each, whose fields are its arguments and whose call does the work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+from rnem import config
+
+# Whatever needs torch is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from rnem.runs import Run
+    from rnem.videos import Videos
+
+Name = Annotated[str, Positional, arg(metavar="NAME")]
+RunName = Annotated[str, Positional, arg(metavar="RUN")]
+File = Annotated[Path, Positional, arg(metavar="FILE")]
+Split = Literal["training", "validation", "test"]
+
+
+@dataclass
+class Train:
+    """Train a run, or go on where it stopped.
+    $ rnem train laptop-balls4mass-rnem-k5 --seed 0
+    """
+
+    name: Name
+    """A named run; `rnem runs names` lists them."""
+    seed: int = 0
+    """Seed of weights, training videos and noise."""
+    updates: int | None = None
+    """Optimiser steps, where not the named run's: more of them go on from a shorter run that is finished."""
+    threads: int | None = None
+    """Threads on the CPU (their number changes the last bits of a result)."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to train on."""
+    devices: int = 1
+    """How many of them."""
+    quiet: bool = False
+    """No progress bar."""
+
+    def __call__(self) -> None:
+        chosen = _named(self.name).replace(
+            seed=self.seed, **({} if self.updates is None else {"updates": self.updates})
+        )
+        _at_least(1, threads=self.threads, devices=self.devices)
+        import torch
+
+        from rnem import train
+
+        _available(self.accelerator, self.devices)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            run = train.train(chosen, accelerator=self.accelerator, devices=self.devices, progress=not self.quiet)
+        except train.TrainingError as error:
+            raise UserError(str(error)) from error
+        print(f"{run.label}: {run.updates} updates in {_minutes(run)} minutes, {run.path}")
+        last = run.metrics().iloc[-1]
+        print("validation: " + ", ".join(f"{name} {last[name]:.4g}" for name in ("loss", "bce", "relational", "ari")))
+
+
+@dataclass
+class Evaluate:
+    """Measure a run on videos that it never saw.
+    $ rnem evaluate laptop-balls4mass-rnem-k5@0 --count 500
+    """
+
+    run: RunName
+    """NAME (its best finished run), NAME@SEED, or a run's folder."""
+    data: str | None = None
+    """Another data set than the run's, of the same size in pixels, or a .h5 file."""
+    split: Split = "test"
+    """Which videos."""
+    count: int = 500
+    """How many."""
+    frames: int = 51
+    """Frames of each."""
+    noise: float = 0.0
+    """Bit-flip probability of the input frames (the authors evaluate with 0.2)."""
+    real_steps: int | None = None
+    """After so many steps feed the model its own predictions."""
+    json: bool = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        _at_least(1, count=self.count, real_steps=self.real_steps)
+        _at_least(2, frames=self.frames)
+        _probability(noise=self.noise)
+        run = resolve(self.run)
+        from rnem import evaluate
+
+        videos = _videos(run, self.data, self.split, self.count, self.frames)
+        summary = evaluate.evaluate(run, videos, noise=self.noise, real_steps=self.real_steps).summary()
+        if self.json:
+            asked = {"split": self.split, "count": self.count, "frames": self.frames, "noise": self.noise}
+            asked |= {"data": videos.name, "real_steps": self.real_steps}
+            numbers = _without_nan(summary)
+            print(json.dumps({"run": run.label, "key": run.key, **asked, "summary": numbers}, indent=2))
+            return
+        print(f"{run.label} ({run.key}) on {len(videos)} {self.split} videos of {videos.name}, noise {self.noise:g}")
+        rows = [
+            (q, f"{summary[q]:.4g}", f"{summary[f'last10_{q}']:.4g}", what) for q, what in evaluate.QUANTITIES.items()
+        ]
+        _table(("", "all steps", "last 10", "per frame"), rows)
+
+
+@dataclass
+class Rollout:
+    """Let a run simulate: some steps on real frames, then on its own predictions.
+    $ rnem rollout laptop-balls4mass-rnem-k5@0 --real-steps 10 --steps 30 --out rollout.gif
+    """
+
+    run: RunName
+    """NAME (its best finished run), NAME@SEED, or a run's folder."""
+    real_steps: int = 10
+    """Steps on real frames."""
+    steps: int = 30
+    """Steps after that, on its own predictions."""
+    out: Annotated[Path | None, arg(metavar="FILE.gif")] = None
+    """Animation to write: truth, prediction and grouping side by side, a row per video."""
+    data: str | None = None
+    """Another data set than the run's, of the same size in pixels, or a .h5 file."""
+    split: Split = "test"
+    """Which videos."""
+    count: int = 4
+    """How many."""
+
+    def __call__(self) -> None:
+        _at_least(1, real_steps=self.real_steps, steps=self.steps, count=self.count)
+        run = resolve(self.run)
+        from rnem import evaluate
+
+        frames = self.real_steps + self.steps + 1
+        videos = _videos(run, self.data, self.split, self.count, frames)
+        network = evaluate.load_network(run)
+        result = evaluate.evaluate(network, videos, real_steps=self.real_steps)
+        bce, wrong, copied = (result.curve(quantity) for quantity in ("bce", "wrong", "copy_last"))
+        print(f"{run.label} ({run.key}) on {len(videos)} {self.split} videos of {videos.name}")
+        rows = []
+        for t in range(self.real_steps - 1, frames - 1, max(1, self.steps // 10)):
+            source = "real frame" if t < self.real_steps else "own prediction"
+            rows.append((f"{t + 1}", source, f"{bce[t]:.4g}", f"{wrong[t]:.4g}", f"{copied[t]:.4g}"))
+        _table(("frame", "predicted from", "BCE (nats)", "wrong pixels", "of copying the last true frame"), rows)
+        if self.out is not None:
+            write_animation(self.out, videos, *evaluate.predict(network, videos, real_steps=self.real_steps))
+            print(f"wrote {self.out}: truth, prediction and grouping side by side, a row per video")
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+
+
+@dataclass
+class RunsList:
+    """List the finished runs.
+    $ rnem runs list laptop-balls4mass-rnem-k5
+    """
+
+    name: Annotated[str | None, Positional, arg(metavar="[NAME]")] = None
+    """Only runs of this name."""
+    json: bool = False
+    """Print the manifests as JSON."""
+
+    def __call__(self) -> None:
+        from rnem import runs
+
+        found = runs.find(self.name)
+        if self.json:
+            print(json.dumps([run.manifest for run in found], indent=2))
+            return
+        rows = [(run.label, run.key, str(run.updates), _minutes(run), run.manifest["created"], run.manifest["hardware"],
+                 str(run.manifest["commit"])[:7]) for run in found]  # fmt: skip
+        print(f"finished runs in {runs.runs_root()}: {len(found)}")
+        _table(("run", "key", "updates", "minutes", "created", "hardware", "commit"), rows)
+
+
+@dataclass
+class RunsShow:
+    """Show a run: its config, what made it, and its last evaluation.
+    $ rnem runs show laptop-balls4mass-rnem-k5@0
+    """
+
+    run: RunName
+    """NAME (its best finished run), NAME@SEED, or a run's folder."""
+
+    def __call__(self) -> None:
+        run = resolve(self.run)
+        last = _without_nan(run.metrics().iloc[-1].to_dict())
+        print(run.path)
+        print(json.dumps({"config": config.to_dict(run.config), "manifest": run.manifest, "last": last}, indent=2))
+
+
+@dataclass
+class RunsVerify:
+    """Check hashes, sizes and keys of finished runs; exit code 1 where one is damaged.
+    $ rnem runs verify
+    """
+
+    folders: Annotated[tuple[Path, ...], Positional, arg(metavar="[FOLDER ...]")] = ()
+    """Folders of runs; all in the cache when none is given."""
+
+    def __call__(self) -> int:
+        from rnem import runs
+
+        folders = self.folders or tuple(runs.folders())
+        broken = 0
+        for folder in folders:
+            problems = runs.verify(folder)
+            broken += bool(problems)
+            for line in problems or ["good"]:
+                print(f"{folder}: {line}")
+        print(f"{len(folders) - broken} good, {broken} broken")
+        return 1 if broken else 0
+
+
+@dataclass
+class RunsNames:
+    """List the named runs: what there is to train, and which seeds are finished.
+    $ rnem runs names laptop
+    """
+
+    part: Annotated[str, Positional, arg(metavar="[PART]")] = ""
+    """Only names with this in them."""
+
+    def __call__(self) -> None:
+        from rnem import runs
+
+        finished: dict[str, list[str]] = {}
+        for run in runs.find():
+            finished.setdefault(run.config.name, []).append(str(run.seed))
+        names = [name for name in config.RUNS if self.part in name]
+        rows = [(name, config.RUNS[name].data, str(config.RUNS[name].training.updates),
+                 " ".join(dict.fromkeys(finished.get(name, [])))) for name in names]  # fmt: skip
+        _table(("name", "data", "updates", "finished seeds"), rows)
+
+
+Runs = (
+    Annotated[RunsList, subcommand("list")]
+    | Annotated[RunsShow, subcommand("show")]
+    | Annotated[RunsVerify, subcommand("verify")]
+    | Annotated[RunsNames, subcommand("names")]
+)
+
+
+# ------------------------------------------------------------------------------------------------------- book and data
+
+
+@dataclass
+class Chapter:
+    """Execute a chapter of the book, or say which are out of date.
+    $ rnem chapter balls --force
+    """
+
+    name: Annotated[str | None, Positional, arg(metavar="[NAME]")] = None
+    """The chapter; without one the state of all is printed."""
+    force: bool = False
+    """Also where it is up to date."""
+
+    def __call__(self) -> None:
+        from rnem import book
+
+        if self.name is not None:
+            print(book.execute(self.name, force=self.force))
+            return
+        _table(("chapter", "state", "why"), [(s.chapter.name, s.state, s.why) for s in book.status()])
+
+
+@dataclass
+class DataWrite:
+    """Write videos of a named data set in the authors' HDF5 layout.
+    $ rnem data write balls4mass64 --split test --count 1000 --out balls4mass64-test.h5
+    """
+
+    name: Name
+    """The data set and its size: balls4mass64, balls678mass32, ..."""
+    out: Annotated[Path, arg(metavar="FILE.h5")]
+    """File to write."""
+    split: Split = "test"
+    """Which part: each has videos of its own."""
+    count: int = 1000
+    """Sequences."""
+    frames: int = 51
+    """Frames of each."""
+    seed: int = 0
+    """Another seed gives other videos (0 gives the fixed sets)."""
+
+    def __call__(self) -> None:
+        _at_least(1, count=self.count, frames=self.frames)
+        from tqdm import tqdm
+
+        from rnem import videos
+
+        pieces = videos.pieces(self.name, self.split, self.count, self.frames, self.seed)
+        total = -(-self.count // videos.BLOCK)
+        videos.write({self.split: tqdm(pieces, total=total, disable=None, unit="block", desc=self.name)}, self.out)
+        print(videos.check(self.out))
+
+
+@dataclass
+class DataCheck:
+    """Say what is in a file of videos, ours or the authors', or what is wrong with it.
+    $ rnem data check balls4mass64.h5
+    """
+
+    file: File
+    """An HDF5 file."""
+
+    def __call__(self) -> None:
+        from rnem import video_files
+
+        print(video_files.check(self.file))
+
+
+Data = Annotated[DataWrite, subcommand("write")] | Annotated[DataCheck, subcommand("check")]
+
+
+# -------------------------------------------------------------------------------------------------------------- helpers
+
+
+class UserError(ValueError):
+    """What the user can put right; one sentence."""
+
+
+def resolve(text: str) -> Run:
+    """A finished run by its folder, ``name@seed``, or ``name`` (of its seeds the one with the most updates)."""
+    from rnem import runs
+
+    for path in (Path(text), runs.runs_root() / text):
+        if text and path.is_dir():
+            return runs.load(path)
+    name, _, seed = text.partition("@")
+    if seed and not seed.isdigit():
+        raise UserError(f"{text!r} is no run: after the @ comes a seed, such as {name}@0")
+    found = runs.best(name, int(seed) if seed else None)
+    if not found:
+        command = f"rnem train {_named(name).name} --seed {seed or 0}"
+        raise UserError(f"no finished run of {text} in {runs.runs_root()}; `{command}` makes one")
+    return max(found, key=lambda run: (run.updates, -run.seed))
+
+
+def _named(name: str) -> config.RunConfig:
+    try:
+        return config.named(name)
+    except KeyError as error:
+        raise UserError(error.args[0]) from None
+
+
+def _videos(run: Run, data: str | None, split: str, count: int, frames: int) -> Videos:
+    """Videos of the run's data set, another one or a file, of the size that the run's network is for."""
+    from rnem import video_files, videos
+
+    if data is not None and data.endswith(".h5"):
+        chosen = video_files.read(data, split, count)
+        if chosen.frames < frames:
+            raise UserError(f"{data} has {chosen.frames} frames a sequence in {split}, and {frames} are needed")
+        chosen = chosen.first(frames)
+    else:
+        chosen = videos.fixed(data or run.config.data, split, count, frames)
+    size = config.AUTOENCODERS[run.config.network.autoencoder].size
+    if tuple(chosen.features.shape[-2:]) != (size, size):
+        height, width = chosen.features.shape[-2:]
+        raise UserError(f"{run.label} is for {size} x {size} pixels, and {chosen.name} has {height} x {width}")
+    return chosen
+
+
+def write_animation(path: Path, videos: Videos, psi, gamma) -> None:
+    """Truth, prediction and grouping side by side as a GIF, a row per video; psi, gamma (T-1,N,K,1,H,W)."""
+    import numpy as np
+
+    from rnem import figures, storage
+
+    psi, gamma = psi[:, :, :, 0].cpu().numpy(), gamma[:, :, :, 0].cpu().numpy()  # (T-1,N,K,H,W)
+    truth, best = videos.features[1:, :, 0].cpu().numpy().astype(float), psi.max(2)  # (T-1,N,H,W)
+    grouping = [figures.grouping_rgb(gamma[:, n], best[:, n]) for n in range(len(videos))]
+    films = [np.concatenate(list(film), axis=1) for film in (truth.swapaxes(0, 1), best.swapaxes(0, 1), grouping)]
+    with storage.writing(f"animation {path}"):
+        storage.replace_file(path, figures.animation(*films, limit=10**9))
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if value != value else value for name, value in numbers.items()}
+
+
+def _minutes(run: Run) -> str:
+    return f"{run.manifest['wall_seconds'] / 60:.1f}"
+
+
+def _at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} is {value}, and must be at least {least}")
+
+
+def _available(accelerator: str, devices: int) -> None:
+    import torch
+
+    if (accelerator == "cuda" and not torch.cuda.is_available()) or (
+        accelerator == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise UserError(f"--accelerator is {accelerator}, and this machine has none that PyTorch can use")
+    if accelerator == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"--devices is {devices}, and this machine has {torch.cuda.device_count()} GPUs")
+
+
+def _probability(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name} is {value}, and must be between 0 and 1")

@@ -1,0 +1,312 @@
+"""The command line: help that shows working examples, errors of the user in one line, faults of ours with traceback."""
+
+import errno
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+
+from rnem import cli, commands, runs
+from rnem.cli import main
+from rnem.config import RUNS
+
+RUN = "smoke-balls4mass-rnem-k5"
+
+
+def rnem(*arguments: str) -> subprocess.CompletedProcess:
+    """The command as a process of its own, from another folder."""
+    return subprocess.run([sys.executable, "-m", "rnem", *arguments], capture_output=True, text=True, timeout=120)
+
+
+def fails(capsys, *arguments: object, code: int = 2) -> str:
+    """The one line that a command says when the user is wrong."""
+    assert main([str(argument) for argument in arguments]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", said.err), said.err
+    return said.err
+
+
+# ----------------------------------------------------------------------------------------------------------------- help
+
+
+SUBCOMMANDS = [
+    "train", "evaluate", "rollout", "runs", "runs list", "runs show", "runs verify", "runs names", "chapter", "data",
+    "data write", "data check",
+]  # fmt: skip
+
+
+def help_of(capsys, subcommand: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*subcommand.split(), "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("subcommand", ["", *SUBCOMMANDS])
+def test_help_shows_an_example_that_works(capsys, subcommand):
+    examples = re.findall(r"^\$ rnem (.*)$", help_of(capsys, subcommand), re.MULTILINE)
+    assert examples
+    assert all(example.startswith(subcommand) for example in examples)
+    for example in examples:
+        words = shlex.split(example)
+        command = tyro.cli(cli.Command, args=words, config=cli.SETTINGS)  # exits where an argument is not known
+        assert callable(command)
+        names = [word.split("@")[0] for word in words if word.startswith(("smoke-", "laptop-", "paper-"))]
+        assert set(names) <= set(RUNS)
+
+
+def test_help_answers_without_loading_torch():
+    code = "import sys, rnem.cli\ntry: rnem.cli.main(['--help'])\nfinally: sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, "torch was imported"
+    assert "usage: rnem" in done.stdout
+
+
+def test_a_wrong_argument_is_not_a_traceback(capsys):
+    for words in (["trian"], ["train"], ["train", RUN, "--sed", "3"], ["train", RUN, "--seed", "three"], []):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------------------------- data
+
+
+def video_file(path, **changes):
+    """A good file of 3 sequences with 4 frames of 8 x 8 pixels; ``changes`` replace data sets, None leaves one out."""
+    zeros = np.zeros((4, 3, 8, 8, 1), np.float32)
+    data = {"features": zeros, "groups": zeros, "collisions": zeros, **changes}
+    with h5py.File(path, "w") as file:
+        for name, values in data.items():
+            if values is not None:
+                file[f"test/{name}"] = values
+    return path
+
+
+def filled(value: float) -> np.ndarray:
+    features = np.zeros((4, 3, 8, 8, 1), np.float32)
+    features[2, 1, 5, 5] = value
+    return features
+
+
+def test_a_text_file_named_h5_is_one_sentence_and_no_traceback(tmp_path):
+    (tmp_path / "notes.h5").write_text("not a video\n")
+    done = rnem("data", "check", str(tmp_path / "notes.h5"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path / 'notes.h5'} is not an HDF5 file\n"
+
+
+def test_a_file_cut_off_by_a_broken_download_is_named(capsys, tmp_path):
+    path = video_file(tmp_path / "a.h5")
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "truncated" in fails(capsys, "data", "check", path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": None}, "no data set features"),
+        ({"features": np.zeros((4, 3, 8, 8))}, r"shape \(4,3,8,8\)"),
+        ({"groups": np.zeros((4, 2, 8, 8, 1))}, r"shape \(4,2,8,8,1\), which does not fit"),
+        ({"features": filled(np.nan)}, "NaN or infinity, first at frame 2 of sequence 1"),
+        ({"features": filled(1.5)}, r"outside 0\.\.1"),
+        ({"features": filled(-0.5)}, r"outside 0\.\.1"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(capsys, tmp_path, changes, message):
+    path = video_file(tmp_path / "a.h5", **changes)
+    said = fails(capsys, "data", "check", path)
+    assert str(path) in said
+    assert re.search(message, said)
+
+
+def test_a_file_that_is_not_there(capsys, tmp_path):
+    assert "No such file" in fails(capsys, "data", "check", tmp_path / "absent.h5")
+    assert fails(capsys, "data", "check", tmp_path)
+
+
+def test_written_videos_pass_the_check(capsys, tmp_path):
+    path = tmp_path / "a.h5"
+    assert main(["data", "write", "balls4mass16", "--count", "3", "--frames", "5", "--out", str(path)]) == 0
+    assert "3 sequences of 5 frames, 16 x 16" in capsys.readouterr().out
+    assert main(["data", "check", str(path)]) == 0
+    assert "3 sequences of 5 frames, 16 x 16" in capsys.readouterr().out
+
+
+def test_videos_that_cannot_be_written(capsys, tmp_path):
+    assert "balls4mass64" in fails(capsys, "data", "write", "balls9", "--count", 1, "--out", tmp_path / "a.h5")
+    assert "--count is 0" in fails(capsys, "data", "write", "balls4mass16", "--count", 0, "--out", tmp_path / "a.h5")
+    fails(capsys, "data", "write", "balls4mass16", "--count", 1, "--out", tmp_path / "absent" / "a.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache with two trained runs in it, made by the command itself."""
+    root = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNEM_DATA", str(root))
+        for words in ("--updates 1", "--updates 2", "--updates 1 --seed 3"):
+            assert main(["train", RUN, *words.split(), "--accelerator", "cpu", "--quiet"]) == 0
+    return root
+
+
+@pytest.fixture
+def cached(cache, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(cache))
+    return cache
+
+
+def test_a_run_is_called_by_its_name_seed_or_folder(cached):
+    longest = commands.resolve(RUN)
+    assert (longest.seed, longest.updates) == (0, 2)
+    assert commands.resolve(f"{RUN}@3").seed == 3
+    assert commands.resolve(str(longest.path)) == commands.resolve(longest.path.name) == longest
+
+
+def test_a_run_that_is_not_there(capsys, cached):
+    assert f"did you mean {RUN}" in fails(capsys, "train", "smoke-balls4mas-rnem-k5")
+    assert "`rnem runs names` lists them" in fails(capsys, "evaluate", "nonsense")
+    assert f"`rnem train {RUN} --seed 7` makes one" in fails(capsys, "evaluate", f"{RUN}@7")
+    assert "after the @ comes a seed" in fails(capsys, "rollout", f"{RUN}@last")
+    assert "manifest.json is missing" in fails(capsys, "runs", "show", cached)
+
+
+def test_numbers_that_make_no_sense(capsys, cached):
+    assert "training.updates is 0" in fails(capsys, "train", RUN, "--updates", 0)
+    assert "--threads is 0" in fails(capsys, "train", RUN, "--threads", 0)
+    assert "--noise is 1.5" in fails(capsys, "evaluate", RUN, "--noise", 1.5)
+    assert "--count is 0" in fails(capsys, "evaluate", RUN, "--count", 0)
+    assert "--real-steps is 0" in fails(capsys, "rollout", RUN, "--real-steps", 0)
+    assert "16 x 16 pixels, and balls4mass32 has 32 x 32" in fails(capsys, "evaluate", RUN, "--data", "balls4mass32")
+
+
+def test_an_accelerator_that_is_not_there(capsys, cached, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "--accelerator is cuda, and this machine has none" in fails(capsys, "train", RUN, "--accelerator", "cuda")
+
+
+def test_evaluate_prints_every_quantity(capsys, cached):
+    words = ["evaluate", RUN, "--count", "2", "--frames", "4"]
+    assert main(words) == 0
+    table = capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["data"], found["count"]) == (f"{RUN}@0", "balls4mass16", 2)
+    for quantity in ("loss", "bce", "relational", "ari"):
+        assert quantity in found["summary"]
+        assert re.search(rf"^{quantity} +[0-9.-]+ ", table, re.MULTILINE)
+
+
+def test_evaluate_reads_a_file(capsys, cached, tmp_path):
+    path = tmp_path / "a.h5"
+    assert main(["data", "write", "balls4mass16", "--count", "2", "--frames", "4", "--out", str(path)]) == 0
+    capsys.readouterr()
+    words = ["evaluate", RUN, "--count", "2", "--frames", "4", "--json"]
+    assert main(words) == 0
+    assert main([*words, "--data", str(path)]) == 0
+    generated, read = re.findall(r'"summary": (\{.*?\})', capsys.readouterr().out, re.DOTALL)
+    assert generated == read
+    assert "4 frames a sequence in test, and 9 are needed" in fails(
+        capsys, "evaluate", RUN, "--count", 2, "--frames", 9, "--data", path
+    )
+
+
+def test_rollout_writes_an_animation(capsys, cached, tmp_path):
+    path = tmp_path / "a.gif"
+    words = ["rollout", RUN, "--real-steps", "2", "--steps", "3", "--count", "2", "--out"]
+    assert main([*words, str(path)]) == 0
+    sources = re.findall("real frame|own prediction", capsys.readouterr().out)
+    assert sources == ["real frame"] + 3 * ["own prediction"]
+    with Image.open(path) as gif:
+        assert (gif.format, gif.n_frames) == ("GIF", 5)
+    assert main([*words, str(tmp_path / "absent" / "a.gif")]) == 2
+    assert capsys.readouterr().err.endswith("a.gif could not be written: No such file or directory\n")
+
+
+def test_runs_are_listed_and_shown(capsys, cached):
+    assert main(["runs", "list"]) == 0
+    assert len(re.findall(rf"^{RUN}@[03] ", capsys.readouterr().out, re.MULTILINE)) == 3
+    assert main(["runs", "list", "nothing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert main(["runs", "show", RUN]) == 0
+    shown = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    assert (shown["config"]["name"], shown["manifest"]["updates"], shown["last"]["update"]) == (RUN, 2, 2)
+    assert main(["runs", "names", "smoke-balls4mass-rnem-"]) == 0
+    assert re.search(rf"^{RUN} +balls4mass16 +40 +0 3$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_damaged_run_is_found_and_never_used(capsys, cached, tmp_path, monkeypatch):
+    run = commands.resolve(f"{RUN}@3")
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    copy = runs.runs_root() / run.path.name
+    copy.mkdir(parents=True)
+    for file in run.path.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    assert main(["runs", "verify"]) == 0
+    assert "1 good, 0 broken" in capsys.readouterr().out
+
+    weights = copy / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\7")
+    assert main(["runs", "verify"]) == 1
+    assert f"{copy}: weights.safetensors was edited" in capsys.readouterr().out
+    assert main(["evaluate", f"{RUN}@3"]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert re.match("warning: left out a broken run: .*weights.safetensors was edited", warning)
+    assert error.startswith("error: no finished run of")
+
+
+def test_a_chapter_that_is_not_there(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_BOOK", str(tmp_path))
+    assert "there is no chapter 'nonsense'" in fails(capsys, "chapter", "nonsense")
+
+
+# --------------------------------------------------------------------------------------------------------------- faults
+
+
+def raising(error: BaseException):
+    def call(self):
+        raise error
+
+    return call
+
+
+def test_our_own_faults_keep_their_traceback(monkeypatch):
+    for fault in (ValueError("of a library"), TypeError("wrong"), KeyError("key"), AssertionError("never")):
+        monkeypatch.setattr(commands.RunsNames, "__call__", raising(fault))
+        with pytest.raises(type(fault)):
+            main(["runs", "names"])
+
+
+def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device", "data/runs/a")
+    monkeypatch.setattr(commands.RunsNames, "__call__", raising(full))
+    assert fails(capsys, "runs", "names") == "error: data/runs/a: No space left on device\n"
+
+
+def test_control_c_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(commands.RunsNames, "__call__", raising(KeyboardInterrupt()))
+    assert main(["runs", "names"]) == 130
+    assert capsys.readouterr().err.startswith("interrupted")
+
+
+def test_training_that_diverges_is_one_line(capsys, cached, monkeypatch):
+    from rnem import train
+
+    def diverge(*arguments, **keywords):
+        raise train.TrainingError("the loss of update 7 is not finite")
+
+    monkeypatch.setattr(train, "train", diverge)
+    assert fails(capsys, "train", RUN) == "error: the loss of update 7 is not finite\n"
