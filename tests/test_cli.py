@@ -21,7 +21,7 @@ RUN = "smoke-balls4mass-rnem-k5"
 
 
 def rnem(*arguments: str) -> subprocess.CompletedProcess:
-    """The command as a process of its own, from another folder."""
+    """The command as a process of its own."""
     return subprocess.run([sys.executable, "-m", "rnem", *arguments], capture_output=True, text=True, timeout=120)
 
 
