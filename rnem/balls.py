@@ -7,6 +7,7 @@ follows them with this simulator).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,10 @@ class World:
     """Whether a black square hides a part of the box."""
     margin: float = 1.25
     """Least distance of a centre from a wall in the first frame, box units."""
+
+    def __post_init__(self) -> None:
+        if max(self.balls) * max(self.radii) ** 2 * math.pi > 0.3 * BOX**2:
+            raise ValueError(f"{max(self.balls)} balls of radius {max(self.radii)} are too many to be placed at random")
 
 
 @dataclass(frozen=True)

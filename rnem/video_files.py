@@ -97,6 +97,8 @@ def _append(group: h5py.Group, piece: Videos) -> None:
     """Add sequences to a split."""
     group.file.attrs["name"] = piece.name
     for field, tensor in piece.arrays().items():
+        if 0 in tensor.shape:  # no balls in this game
+            continue
         values = tensor.cpu().movedim(2, -1).numpy() if field in IMAGES else tensor.cpu().numpy()
         axis = 0 if field in PER_SEQUENCE else 1
         if field not in group:
@@ -113,8 +115,6 @@ def _create(group: h5py.Group, field: str, values: np.ndarray, axis: int) -> Non
     shape[axis], limit[axis] = 0, None
     chunks[axis] = 1 if field == "groups" else 16 if field in IMAGES else 64
     filters = {"scaleoffset": 1} if field in ("features", "collisions") else {"shuffle": field == "positions"}
-    if 0 in values.shape:
-        return group.create_dataset(field, shape, values.dtype, maxshape=limit, chunks=tuple(max(1, c) for c in chunks))
     return group.create_dataset(
         field,
         shape,
