@@ -1,0 +1,115 @@
+"""What the cells of a chapter call beside figures: the runs that it declares, its claim box, a table of its runs.
+
+A chapter declares what it depends on once, in its front matter (see rnem.book), and its cells ask for exactly that.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from rnem.provenance import repository
+from rnem.runs import Run, best, find
+
+VERDICT_CLASSES = {
+    "replicated": "tip",
+    "partly replicated": "warning",
+    "not replicated": "danger",
+    "not tested at this scale": "note",
+}
+"""Class of the claim box, which decides its colour."""
+_DECLARES = {"runs": list, "data": list, "parameters": dict}
+
+
+def book_root() -> Path:
+    """The folder of the book's sources: ``$RNEM_BOOK``, or ``book`` in the repository."""
+    given = os.environ.get("RNEM_BOOK")
+    return Path(given).expanduser() if given else repository() / "book"
+
+
+def declared(source: Path) -> dict:
+    """The ``rnem`` block in a chapter's front matter, with every key present; ValueError where it is wrong."""
+    text = source.read_text(encoding="utf-8")
+    if not text.startswith("---\n") or "\n---\n" not in text[3:]:
+        raise ValueError(f"{source} has no front matter between two lines of ---")
+    try:
+        block = yaml.safe_load(text[4 : text.index("\n---\n", 3)]).get("rnem") or {}
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ValueError(f"the front matter of {source} is no YAML: {' '.join(str(error).split())}") from None
+    for name, value in block.items():
+        if name not in _DECLARES:
+            raise ValueError(f"{source} declares {name!r}, which is none of {', '.join(_DECLARES)}")
+        if not isinstance(value, _DECLARES[name]):
+            raise ValueError(f"{source} declares {name} as {value!r}, which is no {_DECLARES[name].__name__}")
+    return {name: kind() for name, kind in _DECLARES.items()} | block
+
+
+def resolve(patterns: Iterable[str]) -> dict[str, list[Run]]:
+    """Run names and patterns -> name: one finished run per seed, the longest. A plain name is there even with none."""
+    patterns = list(patterns)
+    plain = {pattern for pattern in patterns if not set(pattern) & set("*?[")}
+    names = {run.config.name for run in find()} if set(patterns) - plain else set()
+    matched = plain | {name for name in names for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
+    return {name: best(name) for name in sorted(matched)}
+
+
+def runs(chapter: str) -> dict[str, list[Run]]:
+    """The runs that a chapter declares: name -> one run per seed, sorted by seed."""
+    return resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"])
+
+
+def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: str, runs: Iterable[Run]):
+    """The box that opens a chapter: what is claimed, what was measured, verdict, command, minutes and hardware.
+
+    ``measured`` names mean, interval and number of seeds; ``verdict`` is one of rnem.claims. Markdown in, Markdown out.
+    """
+    from IPython.display import Markdown
+
+    if verdict not in VERDICT_CLASSES:
+        raise ValueError(f"verdict is {verdict!r}, not one of {', '.join(VERDICT_CLASSES)}")
+    return Markdown(
+        f":::{{admonition}} {verdict[0].upper()}{verdict[1:]}\n:class: {VERDICT_CLASSES[verdict]} claim\n\n"
+        f"**Claim** ({source}). {claim}\n\n**Measured.** {measured}\n\n"
+        f"**Evidence.** {evidence(runs)}\n\n**Command.** `{command}`\n:::"
+    )
+
+
+def evidence(runs: Iterable[Run]) -> str:
+    """One sentence: profile, number of runs and seeds, minutes each, threads, hardware, commit."""
+    runs = list(runs)
+    if not runs:
+        return "No run is in the cache."
+    minutes = sorted(run.manifest["wall_seconds"] / 60 for run in runs)
+    took = f"{minutes[0]:.0f}" if round(minutes[0]) == round(minutes[-1]) else f"{minutes[0]:.0f}–{minutes[-1]:.0f}"
+    seeds = len({run.seed for run in runs})
+    return (
+        f"Profile *{_each(run.config.profile for run in runs)}*, {len(runs)} run{'s' * (len(runs) > 1)} "
+        f"({seeds} seed{'s' * (seeds > 1)}), {took} minutes each on {_each(run.manifest['threads'] for run in runs)} "
+        f"thread(s) of {_each(run.manifest['hardware'] for run in runs)}, "
+        f"commit {_each(str(run.manifest['commit'])[:8] for run in runs)}."
+    )
+
+
+def provenance(runs: Iterable[Run]) -> pd.DataFrame:
+    """A table of runs: name, seed, key, updates, sequences seen, minutes, commit."""
+    return pd.DataFrame(
+        {
+            "run": run.config.name,
+            "seed": run.seed,
+            "key": run.key,
+            "updates": run.updates,
+            "sequences": run.manifest["sequences_seen"],
+            "minutes": round(run.manifest["wall_seconds"] / 60, 1),
+            "commit": str(run.manifest["commit"])[:8],
+        }
+        for run in runs
+    )
+
+
+def _each(values: Iterable) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))

@@ -1,0 +1,427 @@
+"""The book publishes a notebook only if it is what its inputs give: nothing stale, failed or edited goes unnoticed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import torch
+from sphinx.errors import ExtensionError
+
+from rnem import book, cells, claims, notebooks, runs, sphinx_guard, sphinx_source, staleness
+from rnem.config import named
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RUN = named("smoke-balls4mass-rnn")
+CHAPTER = """\
+---
+kernelspec: {name: python3, display_name: Python 3}
+rnem:
+  runs: [smoke-balls4mass-rnn]
+  data: [videos/tiny.bin]
+  parameters: {count: 3}
+---
+# A chapter
+
+Two *words* of prose, and code: {src}`rnem.metrics.ari`.
+
+```{code-cell} ipython3
+:tags: [parameters]
+count = 2
+```
+
+```{code-cell} ipython3
+from rnem import cells
+
+seeds = [run.seed for run in cells.runs("small")["smoke-balls4mass-rnn"]]
+print("seeds", seeds, "count", count, object())
+```
+"""
+DRAWING = """\
+---
+kernelspec: {name: python3, display_name: Python 3}
+---
+# A drawing
+
+See {numref}`fig-drawing`, and {src}`the network <rnem.networks.Network>`.
+
+```{code-cell} ipython3
+:tags: [hide-input]
+import matplotlib.pyplot as plt
+from rnem import cells, figures
+
+figure, axes = plt.subplots()
+axes.plot([1, 4, 9])
+figures.save(figure, "drawing", alt="A line that rises from 1 to 9.", caption="Squares of $k$.")
+```
+
+```{code-cell} ipython3
+:tags: [remove-input]
+cells.claim_box(claim="It rises.", source="poster", measured="9.", verdict="replicated", command="rnem", runs=[])
+```
+"""
+
+
+def save_run(seed: int, root: Path, updates: int = 10) -> runs.Run:
+    config = RUN.replace(seed=seed, updates=updates)
+    known = {"wall_seconds": 60.0, "updates": updates, "sequences_seen": 8 * updates}
+    return runs.save(config, weights={"w": torch.ones(2)}, metrics=[{"update": 1}], manifest=known, root=root)
+
+
+def write_book(root: Path, **chapters: str) -> Path:
+    folder = root / "book"
+    (folder / "chapters").mkdir(parents=True)
+    listed = "".join(f"  - file: chapters/{name}\n" for name in chapters)
+    (folder / "_toc.yml").write_text(f"format: jb-book\nroot: intro\nchapters:\n{listed}  - file: state\n")
+    (folder / "intro.md").write_text("# A book\n")
+    (folder / "state.md").write_text("# State\n\n```{notebook-state}\n```\n")
+    (folder / "references.bib").write_text("")
+    shutil.copy(REPOSITORY / "_config.yml", root)
+    for name, text in chapters.items():
+        (folder / "chapters" / f"{name}.md").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory):
+    """A book of one executed chapter, with one run and one data file."""
+    root = tmp_path_factory.mktemp("executed")
+    save_run(0, root / "data" / "runs")
+    (root / "data" / "videos").mkdir()
+    (root / "data" / "videos" / "tiny.bin").write_bytes(b"1")
+    folder = write_book(root, small=CHAPTER)
+    with notebooks.environ(RNEM_DATA=root / "data"):
+        book.execute("small", root=folder)
+    return root
+
+
+@pytest.fixture
+def root(executed, tmp_path, monkeypatch):
+    """A copy of it, to change."""
+    shutil.copytree(executed, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("RNEM_BOOK", str(tmp_path / "book"))
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def state(root: Path) -> tuple[str, str]:
+    (only,) = book.status(root / "book")
+    return only.state, only.why
+
+
+# ----------------------------------------------------------------------------------------------------------- staleness
+
+
+def test_a_notebook_just_executed_is_fresh(root):
+    assert state(root) == ("fresh", "")
+
+
+def test_a_notebook_that_is_not_there_is_missing(root):
+    (root / "book" / "chapters" / "small.ipynb").unlink()
+    assert state(root)[0] == "missing"
+
+
+def source(root):
+    return root / "book" / "chapters" / "small.md"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda root: edit(source(root), "object())", "None)"), "code cells changed; prose changed"),
+        (lambda root: edit(source(root), "Two *words*", "Three *words*"), "prose changed"),
+        (lambda root: edit(source(root), "count: 3", "count: 4"), "prose changed; parameters changed"),
+        (lambda root: (root / "data/videos/tiny.bin").write_bytes(b"2"), "data videos/tiny.bin changed"),
+        (lambda root: (root / "data/videos/tiny.bin").unlink(), "data videos/tiny.bin changed"),
+        (lambda root: edit(source(root).with_suffix(".ipynb"), "seeds [0]", "seeds [7]"), "edited by hand"),
+    ],
+)
+def test_a_changed_input_makes_it_stale_and_is_named(root, change, why):
+    change(root)
+    assert state(root) == ("stale", state(root)[1])
+    assert why in state(root)[1]
+
+
+def test_a_new_seed_or_a_longer_run_makes_it_stale(root):
+    new = save_run(1, root / "data" / "runs")
+    assert state(root) == ("stale", f"run {new.path.name} is new")
+    longer = save_run(0, root / "data" / "runs", updates=20)
+    assert f"run {longer.path.name} is new" in state(root)[1]
+    assert " is gone" in state(root)[1]  # the shorter run of seed 0, which the chapter would no longer use
+
+
+def test_a_run_of_another_name_does_not_matter(root):
+    config = named("smoke-balls4mass-lstm").replace(updates=10)
+    known = {"wall_seconds": 1.0, "updates": 10, "sequences_seen": 80}
+    runs.save(config, weights={}, metrics=[{"update": 1}], manifest=known, root=root / "data" / "runs")
+    assert state(root) == ("fresh", "")
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [("cells", "stale"), ("storage", "stale"), ("train", "fresh"), ("book", "fresh")],
+    ids=["imported", "imported by what is imported", "not imported", "what executes it"],
+)
+def test_code_matters_where_the_chapter_imports_it(root, monkeypatch, module, expected):
+    package = root / "package"
+    shutil.copytree(REPOSITORY / "rnem", package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(staleness, "module_path", lambda name: package / f"{name}.py")
+    with (package / f"{module}.py").open("a") as file:
+        file.write("\nCHANGED = True\n")
+    assert state(root) == (expected, f"rnem/{module}.py changed" if expected == "stale" else "")
+
+
+def test_imports_are_found_however_they_are_written():
+    code = ["%matplotlib inline\nimport rnem.config as c\n", "def f():\n    from rnem.optim import *\n", "!ls\n"]
+    assert set(staleness.imported(code)) >= {"config", "optim"}
+    assert "cli" not in staleness.imported(code)
+
+
+def test_a_declaration_with_a_typing_error_is_named(root):
+    edit(source(root), "  runs: [", "  rums: [")
+    with pytest.raises(book.BookError, match=r"chapter small: .*'rums', which is none of runs, data, parameters"):
+        book.status(root / "book")
+
+
+# ----------------------------------------------------------------------------------------------------------- execution
+
+
+def test_cells_get_the_runs_that_the_chapter_declares_and_its_parameters(executed):
+    notebook = nbformat.read(executed / "book/chapters/small.ipynb", as_version=4)
+    printed = [out.text for cell in notebook.cells for out in cell.get("outputs", [])]
+    assert printed == ["seeds [0] count 3 <object object at 0x…>\n"]
+    (injected,) = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert "remove-input" in injected.metadata["tags"]
+
+
+def test_the_notebook_says_what_made_it_and_nothing_that_only_the_clock_decides(executed):
+    text = (executed / "book/chapters/small.ipynb").read_text()
+    record = json.loads(text)["metadata"]["rnem"]
+    assert record["parameters"] == {"count": 3}
+    assert [name.rsplit("-", 1)[0] for name in record["runs"]] == [RUN.name]
+    assert {"key", "commit", "seconds", "hardware"} <= record.keys()
+    assert str(executed) not in text
+    assert "start_time" not in text
+
+
+def test_a_failing_chapter_is_not_published_and_the_old_one_stays(root):
+    notebook = root / "book/chapters/small.ipynb"
+    before = notebook.read_bytes()
+    edit(source(root), "object())", "1 / 0)")
+    with pytest.raises(book.BookError, match=r"chapter small failed in code cell \d .*ZeroDivisionError") as caught:
+        book.execute("small")
+    assert "\n" not in str(caught.value)
+    assert notebook.read_bytes() == before
+    assert {path.name for path in notebook.parent.iterdir()} == {"small.md", "small.ipynb"}
+    assert state(root)[0] == "failed"
+    assert "ZeroDivisionError" in (root / "_build/failed/small.ipynb").read_text()
+    edit(source(root), "1 / 0)", "object())")
+    assert state(root)[0] == "fresh"
+
+
+def test_where_only_prose_changed_outputs_are_kept_and_nothing_runs(root, monkeypatch):
+    monkeypatch.setattr(notebooks, "run", lambda *_: pytest.fail("it ran"))
+    edit(source(root), "Two *words*", "Three *words*")
+    text = book.execute("small").read_text()
+    assert "Three *words*" in text
+    assert "seeds [0] count 3" in text
+    assert state(root) == ("fresh", "")
+
+
+def test_parameters_of_your_own_go_elsewhere_and_leave_the_book_alone(root):
+    before = (root / "book/chapters/small.ipynb").read_bytes()
+    with pytest.raises(book.BookError, match="say where"):
+        book.execute("small", {"count": 5})
+    output = book.execute("small", {"count": 5}, output=root / "mine.ipynb")
+    assert "count 5" in output.read_text()
+    assert (root / "book/chapters/small.ipynb").read_bytes() == before
+    assert state(root) == ("fresh", "")
+
+
+def test_a_chapter_whose_run_is_not_finished_says_which_command_trains_it(root):
+    edit(source(root), "smoke-balls4mass-rnn]", "smoke-balls4mass-rnn, paper-balls4mass-lstm]")
+    with pytest.raises(book.BookError, match="needs a finished run: `rnem train paper-balls4mass-lstm --seed 0`"):
+        book.execute("small")
+
+
+def test_a_pattern_may_match_no_run(root):
+    edit(source(root), "smoke-balls4mass-rnn]", "smoke-balls4mass-rnn, paper-*-lstm]")
+    assert [*cells.runs("small")] == [RUN.name]
+
+
+def test_a_chapter_that_does_not_exist_is_named(root):
+    with pytest.raises(book.BookError, match="no chapter 'smal'; the book has small"):
+        book.execute("smal")
+
+
+def test_a_claim_box_knows_every_verdict():
+    assert set(cells.VERDICT_CLASSES) == set(claims.Verdict.__args__)
+
+
+# --------------------------------------------------------------------------------------------------------- built pages
+
+
+def build(root: Path, mode: str) -> subprocess.CompletedProcess:
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", "book/", "-W", "--keep-going"]
+    environment = os.environ | {"RNEM_BOOK_EXECUTE": mode, "RNEM_DATA": str(root / "data"), "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="session")
+def built(executed, tmp_path_factory):
+    """The book with a second chapter that was never executed, built once."""
+    root = tmp_path_factory.mktemp("built")
+    write_book(root, small=CHAPTER, drawing=DRAWING)
+    shutil.copytree(executed / "data", root / "data")
+    shutil.copy(executed / "book/chapters/small.ipynb", root / "book/chapters")
+    done = build(root, "auto")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return root
+
+
+class Page(HTMLParser):
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.text, self.images, self.links, self.ids = path, path.read_text(encoding="utf-8"), [], [], set()
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids.add(found.get("id"))
+        if tag == "img":
+            self.images.append(found)
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+
+
+def test_the_build_executes_what_is_missing_and_shows_it(built):
+    assert book.state_of(book.chapter("drawing", built / "book")).state == "fresh"
+    page = Page(built / "_build/html/chapters/drawing.html")
+    (image,) = [image for image in page.images if "_images/" in image["src"]]
+    assert image["alt"] == "A line that rises from 1 to 9."
+    assert (page.path.parent / image["src"]).is_file()
+    assert "Fig. 1" in page.text
+    assert 'class="tip claim admonition"' in page.text
+
+
+def test_published_figures_are_files_with_their_history(built):
+    sidecar = json.loads((built / "figures/drawing.json").read_text())
+    assert sidecar["command"] == "rnem chapter drawing"
+    assert all((built / "figures" / name).stat().st_size > 1000 for name in sidecar["files"])
+    assert sorted(path.name for path in (built / "figures").iterdir()) == ["drawing.json", "drawing.png", "drawing.svg"]
+
+
+def test_equations_show_without_a_network(built):
+    page = Page(built / "_build/html/chapters/drawing.html")
+    assert "_static/tex-svg.js" in page.text
+    assert (built / "_build/html/_static/tex-svg.js").is_file()
+
+
+def test_every_link_between_the_built_pages_leads_somewhere(built):
+    html = built / "_build" / "html"
+    pages = {path.resolve(): Page(path) for path in html.rglob("*.html")}
+    for path, page in pages.items():
+        for link in page.links:
+            address, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:", address) or anchor == "main-content":
+                continue
+            target = (path.parent / address).resolve() if address else path
+            assert target.is_file(), f"{path.name} links to {link}"
+            assert not anchor or target not in pages or anchor in pages[target].ids, f"{path.name} links to {link}"
+
+
+def test_an_equations_code_links_back_to_its_chapter(built):
+    page = Page(built / "_build/html/code/rnem.networks.html")
+    assert "../chapters/drawing.html" in page.links
+    assert "Network" in page.ids
+
+
+def test_the_page_of_states_is_made_from_the_notebooks(built):
+    text = Page(built / "_build/html/state.html").text
+    assert text.count("<p>fresh</p>") == 2
+
+
+def test_a_build_that_may_not_execute_fails_on_a_stale_and_on_a_missing_notebook(built, tmp_path):
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    edit(source(tmp_path), "object())", "1 / 0)")
+    (tmp_path / "book/chapters/drawing.ipynb").unlink()
+    done = build(tmp_path, "never")
+    assert done.returncode != 0
+    assert "the notebook of chapter small is stale (code cells changed; prose changed)" in done.stderr
+    assert "the notebook of chapter drawing is missing" in done.stderr
+    text = Page(tmp_path / "_build/html/chapters/small.html").text
+    assert "This page is out of date: its notebook is stale (code cells changed; prose changed)." in text
+
+
+def test_a_chapter_that_fails_while_the_book_is_built_is_a_warning(root, monkeypatch, caplog):
+    monkeypatch.setattr(notebooks, "run", lambda notebook, folder: (notebook, "code cell 2: ValueError: no"))
+    edit(source(root), "object())", "None)")
+    config = SimpleNamespace()
+    sphinx_guard.guard(SimpleNamespace(srcdir=root / "book"), config)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("chapter small failed in code cell 2: ValueError: no")
+    assert config.rnem_states["chapters/small"].state == "failed"
+
+
+def test_a_mode_with_a_typing_error_stops_the_build(root, monkeypatch):
+    monkeypatch.setenv("RNEM_BOOK_EXECUTE", "newer")
+    with pytest.raises(ExtensionError, match="'newer', not one of auto, never"):
+        sphinx_guard.guard(SimpleNamespace(srcdir=root / "book"), SimpleNamespace())
+
+
+# ------------------------------------------------------------------------------------------------------ the book itself
+
+
+def published() -> list[Path]:
+    return sorted((REPOSITORY / "book" / "chapters").glob("[!.]*.ipynb"))
+
+
+def test_every_published_notebook_ran_to_its_end():
+    for path in published():
+        outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
+        assert not [out.ename for out in outputs if out.output_type == "error"], path.name
+
+
+def test_every_picture_has_an_alt_text():
+    for path in published():
+        for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+            if any(mime.startswith("image/") for out in cell.get("outputs", []) for mime in out.get("data", {})):
+                alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+                assert len(alt) > 10, f"{path.name}, cell {number}"
+
+
+def test_every_figure_file_says_where_it_came_from():
+    for path in (REPOSITORY / "figures").glob("[!.]*"):
+        if path.suffix in (".svg", ".png", ".gif"):
+            sidecar = json.loads(path.with_suffix(".json").read_text())
+            assert path.name in sidecar["files"]
+            assert sidecar["alt"]
+            assert sidecar["command"].startswith("rnem chapter ")
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    toc = (REPOSITORY / "book" / "_toc.yml").read_text()
+    assert [c.name for c in book.chapters() if f"chapters/{c.name}" not in toc] == []
+
+
+def test_every_link_from_the_text_to_code_finds_it():
+    for path in (REPOSITORY / "book").rglob("*.md"):
+        for symbol in re.findall(r"\{src\}`(?:[^`<]*<)?([\w.]+)>?`", path.read_text(encoding="utf-8")):
+            module, name = sphinx_source.split(symbol)
+            code = REPOSITORY / f"{module.replace('.', '/')}.py"
+            assert code.is_file(), f"{path.name}: {symbol}"
+            assert not name or name in sphinx_source.definitions(code.read_text(encoding="utf-8")), symbol
