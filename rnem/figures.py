@@ -1,8 +1,8 @@
 """Every figure of the book: one style, one named function per figure, and ``save``, which says where it came from.
 
 Colours are fixed: a model has one colour in the whole book, a component one colour for the length of a video. Both sets
-are from Okabe & Ito's palette, told apart by colour-blind readers; curves differ in dash pattern too. Frames are arrays
-(T,H,W) with values in [0,1], groupings (T,H,W,3).
+go back to Okabe & Ito's palette, which colour-blind readers tell apart; curves differ in dash pattern too. Frames are
+arrays (T,H,W) with values in [0,1], groupings (T,H,W,3).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MODEL_COLOURS = {
     "copy_last": "#6B6B6B",
 }
 MODEL_DASHES = {
-    "rnem": "",
+    "rnem": (),
     "rnem_noatt": (4, 1.5),
     "nem": (6, 2, 1.5, 2),
     "lstm": (2, 1),
@@ -49,22 +49,8 @@ QUANTITY_LABELS = {
     "wrong": "wrong pixels per frame",
     "ari": "adjusted Rand index",
 }
-COMPONENT_COLOURS = (
-    np.array(
-        [
-            [230, 159, 0],
-            [86, 180, 233],
-            [0, 158, 115],
-            [240, 228, 66],
-            [204, 121, 167],
-            [213, 94, 0],
-            [0, 114, 178],
-            [170, 220, 140],
-        ],
-        dtype=np.float64,
-    )
-    / 255
-)
+_RGB = [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [204, 121, 167], [200, 45, 35], [55, 85, 225]
+COMPONENT_COLOURS = np.array([*_RGB, [185, 235, 165]]) / 255
 GREY = np.array([0.32, 0.32, 0.32])
 """Of a component that models the background."""
 
@@ -149,7 +135,8 @@ def bars(
     axes.invert_yaxis()
     if reference is not None:
         axes.axvline(reference, color=MODEL_COLOURS["copy_last"], lw=1, ls="--", label=reference_label)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0))
+        if reference_label:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0))
     axes.set_xlabel(xlabel or QUANTITY_LABELS.get(quantity, quantity))
     return figure
 
@@ -299,7 +286,5 @@ def animation(
     images[0].save(file, "GIF", save_all=True, append_images=images[1:], loop=0, duration=duration, optimize=False)
     data = file.getvalue()
     if len(data) > limit:
-        raise ValueError(
-            f"the animation has {len(data):,} bytes, and the limit is {limit:,}: fewer frames, smaller scale"
-        )
+        raise ValueError(f"the animation has {len(data):,} bytes, over {limit:,}: take fewer frames or a smaller scale")
     return data
