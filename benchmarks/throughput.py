@@ -27,7 +27,7 @@ SAVED = ROOT / "benchmarks" / "results" / "throughput.json"
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One measurement; ``batch`` is smaller than in training at paper size, as it was when the original was measured."""
+    """One measurement; at paper size ``batch`` is 8, as when the original was measured."""
 
     run: str = "laptop-balls4mass-rnem-k5"
     path: str = "fast"
@@ -128,8 +128,11 @@ def together(*cases: Case) -> list[dict]:
         children.append(
             subprocess.Popen(
                 [*command, json.dumps(dataclasses.asdict(case))],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
         )
     for child in children:
         child.stdout.readline()
@@ -153,8 +156,9 @@ def benchmark() -> dict:
         mean["share_of_peak"] = mean["gflop_per_sequence"] * mean["sequences_per_s"] / mean["peak_gflops"]
         rows.append({"label": label, "processes": len(cases), **dataclasses.asdict(case), **mean})
         print(
-            f"{label:44s} {case.path:5s} {case.threads} thread(s) x {len(cases)}  {mean['sequences_per_s']:7.2f} sequences/s  "
-            f"{mean['peak_mb']:6.0f} MB ({mean['training_mb']:6.0f} for training)  {100 * mean['share_of_peak']:3.0f}% of peak",
+            f"{label:40s} {case.path:5s} {case.threads} thread(s) x {len(cases)}"
+            f"  {mean['sequences_per_s']:7.2f} sequences/s  {mean['peak_mb']:6.0f} MB"
+            f" ({mean['training_mb']:6.0f} for training)  {100 * mean['share_of_peak']:3.0f}% of peak",
             flush=True,
         )
         return mean

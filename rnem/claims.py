@@ -146,9 +146,7 @@ CLAIMS: dict[str, Claim] = {
             "Fed its own predictions it keeps simulating; RNN and N-EM fall apart sooner.",
             "poster; paper, figure 4",
             "no number given",
-            tuple(
-                Comparison(_rollout(step), RNEM, other) for step in (10, 20) for other in (NEM, "lstm", "rnn")
-            ),
+            tuple(Comparison(_rollout(step), RNEM, other) for step in (10, 20) for other in (NEM, "lstm", "rnn")),
         ),
     )
 }
@@ -174,7 +172,7 @@ def outcome(comparison: Comparison, subject: Sequence[float], reference: Sequenc
 
 
 def verdict(outcomes: Sequence[Outcome]) -> Verdict:
-    """*replicated*: all hold; *not replicated*: none holds, not even weaker; *not tested*: one lacks its seeds; else partly."""
+    """*replicated*: all hold; *not replicated*: all fail; *not tested*: one lacks its seeds; else *partly*."""
     if not outcomes or "untested" in outcomes:
         return "not tested at this scale"
     if all(o == "holds" for o in outcomes):

@@ -37,7 +37,9 @@ class Autoencoder:
 
 AUTOENCODERS: dict[str, Autoencoder] = {
     # The authors' two networks, exactly.
-    "balls64": Autoencoder(64, ((4, 2, 16), (4, 2, 32), (4, 2, 64)), 512, 8, 64, ((16, 4, 32), (32, 4, 16), (64, 4, 1))),
+    "balls64": Autoencoder(
+        64, ((4, 2, 16), (4, 2, 32), (4, 2, 64)), 512, 8, 64, ((16, 4, 32), (32, 4, 16), (64, 4, 1))
+    ),
     "atari84": Autoencoder(84, ((8, 4, 16), (4, 2, 32)), 250, 10, 32, ((21, 4, 16), (84, 8, 1))),
     # Their coarse (Space Invaders) network at smaller frames.
     "coarse32": Autoencoder(32, ((8, 4, 16), (4, 2, 32)), 128, 4, 32, ((8, 4, 16), (32, 8, 1))),
@@ -68,14 +70,16 @@ class NetworkConfig:
         if self.model not in MODELS:
             raise ValueError(f"network.model is {self.model!r}, not one of {', '.join(MODELS)}")
         if self.components < 1 or (self.model in ("rnn", "lstm") and self.components != 1):
-            raise ValueError(f"network.components is {self.components}: {self.model} needs 1 where it is rnn or lstm, else >= 1")
+            raise ValueError(
+                f"network.components is {self.components}: {self.model} needs 1 where it is rnn or lstm, else >= 1"
+            )
         if self.autoencoder not in AUTOENCODERS:
             raise ValueError(f"network.autoencoder is {self.autoencoder!r}, not one of {', '.join(AUTOENCODERS)}")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained. The schedule is warm-up, constant, linear decay, so that runs of different length share a trunk."""
+    """How a network is trained: warm-up, constant step, linear decay; a longer run shares a shorter one's trunk."""
 
     updates: int = 390_000
     """Optimiser steps."""
@@ -130,7 +134,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
     semantics: int = 1
-    """Raised by hand whenever the meaning of a config changes (a test holds a fingerprint), so that old runs are not mistaken for new."""
+    """Raised by hand whenever the meaning of a config changes (a test holds a fingerprint)."""
 
     @property
     def profile(self) -> str:

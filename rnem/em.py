@@ -65,15 +65,22 @@ class Losses:
         return self.intra + self.inter
 
 
-def loss(psi: Float[Tensor, "B K 1 H W"], gamma: Tensor, x: Float[Tensor, "B 1 H W"], mask: Tensor | None = None) -> Losses:
-    """sum over pixels and components of gamma BCE(psi, x) + (1-gamma) KL(Bernoulli(0) || psi), over B; masked: relational."""
+def loss(
+    psi: Float[Tensor, "B K 1 H W"], gamma: Tensor, x: Float[Tensor, "B 1 H W"], mask: Tensor | None = None
+) -> Losses:
+    """gamma BCE(psi, x) + (1-gamma) KL(Bernoulli(0) || psi), summed over pixels and components, over B.
+
+    With a mask (B,1,H,W) only its pixels count: the relational loss.
+    """
     gamma, x = gamma.detach(), x[:, None]
     mask = torch.ones_like(x) if mask is None else mask[:, None]
     B = len(psi)
     return Losses((mask * gamma * intra(psi, x)).sum() / B, (mask * (1 - gamma) * inter(psi)).sum() / B)
 
 
-def upper_bound_loss(psi: Float[Tensor, "B K 1 H W"], x: Float[Tensor, "B 1 H W"], mask: Tensor | None = None) -> Losses:
+def upper_bound_loss(
+    psi: Float[Tensor, "B K 1 H W"], x: Float[Tensor, "B 1 H W"], mask: Tensor | None = None
+) -> Losses:
     """The loss of max_k psi_k, which needs no E-step; the KL counts in full, so compare ``intra`` across K."""
     best = psi.amax(1)
     mask = torch.ones_like(x) if mask is None else mask
@@ -130,7 +137,7 @@ def unroll(
 ) -> Iterator[State]:
     """The states after each of the T-1 steps; step t reads (flipped) frame t and predicts frame t+1.
 
-    From step ``real_steps`` on the model is fed its own prediction (rollout). Frames after the last real one are not read.
+    From step ``real_steps`` on the model is fed its own prediction (rollout); later frames are not read.
     """
     state = initial_state(network, raw)
     for t in range(len(features) - 1):

@@ -46,14 +46,14 @@ def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor, factor: int, before:
     Output pixel (factor*i + a) sees at most three low-resolution pixels, through sums of the kernel's taps: a 3x3
     convolution to factor**2 * O channels, then a pixel shuffle.
     """
-    O, C, kernel, _ = weight.shape
+    out, C, kernel, _ = weight.shape
     taps = phase_taps(kernel, factor, before, weight.device, weight.dtype)
     phases = torch.einsum("aup,ocuv,bvq->abocpq", taps, weight, taps)
-    phases = phases.reshape(factor * factor * O, C, 3, 3)
+    phases = phases.reshape(factor * factor * out, C, 3, 3)
     y = F.conv2d(x, phases, bias.repeat(factor * factor), padding=1)  # (N,factor*factor*O,h,w)
     N, _, h, w = y.shape
-    y = y.permute(0, 2, 3, 1).reshape(N, h, w, factor, factor, O).transpose(2, 3)  # (N,h,factor,w,factor,O)
-    return y.reshape(N, h * factor, w * factor, O).permute(0, 3, 1, 2)
+    y = y.permute(0, 2, 3, 1).reshape(N, h, w, factor, factor, out).transpose(2, 3)  # (N,h,factor,w,factor,O)
+    return y.reshape(N, h * factor, w * factor, out).permute(0, 3, 1, 2)
 
 
 _ACTIVATIONS = {
@@ -66,13 +66,13 @@ _ACTIVATIONS = {
 
 
 def norm_act(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float, activation: str) -> Tensor:
-    """Layer normalisation over all non-batch axes (gain and bias per channel), then the activation; fuses when compiled."""
+    """Layer normalisation over all non-batch axes (gain and bias per channel), then the activation."""
     return _ACTIVATIONS[activation](F.group_norm(x, 1, gain, bias, epsilon))
 
 
 def pairs_dense(e: Float[Tensor, "B K E"], others: Tensor, layer, epsilon: float) -> Tensor:
-    """core([e_k ; e_i]) for all pairs, (B*K*(K-1),E): the product splits into a focus and a context part of K rows each."""
-    B, K, E = e.shape
+    """core([e_k ; e_i]) for all pairs, (B*K*(K-1),E): one product per component and side instead of one per pair."""
+    E = e.shape[-1]
     weight = layer.linear.weight
     focus = F.linear(e, weight[:, :E], layer.linear.bias)  # (B,K,E)
     context = F.linear(e, weight[:, E:])  # (B,K,E)

@@ -30,7 +30,7 @@ class Norm(nn.Module):
 
 
 class Dense(nn.Module):
-    """Fully connected layer, then (optionally) layer normalisation and an activation. Glorot uniform weights, zero bias."""
+    """Fully connected layer, then layer normalisation and an activation. Glorot uniform weights, zero bias."""
 
     def __init__(self, inputs: int, outputs: int, activation: str = "linear", *, norm: bool = True, path: str) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class StridedConv(nn.Module):
 
 
 class UpsampledConv(nn.Module):
-    """Nearest upsampling to ``size``, convolution with stride 1 and SAME padding, layer normalisation, ReLU (decoder)."""
+    """Nearest upsampling to ``size``, convolution with SAME padding, layer normalisation, ReLU (decoder)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, size: int, *, norm: bool, path: str) -> None:
         super().__init__()
@@ -293,7 +293,7 @@ class Network(nn.Module):
         return weight.new_zeros(batch, self.config.components, self.core.carried)
 
     def embed(self, actions: Float[Tensor, "B A"], order: str = "correct") -> Float[Tensor, "B K E"]:
-        """Actions embedded and handed to each component; ``order="authors"`` mixes them over the batch as their code does.
+        """Actions embedded, for each component; ``order="authors"`` mixes them over the batch as their code does.
 
         Their rows are b*K+k and their ``tf.tile(action, [k, 1])`` is k-major: row r gets the action of sample r mod B.
         """

@@ -1,4 +1,4 @@
-"""Muon in float32: momentum orthogonalised by Newton-Schulz, for matrices and convolution kernels (Jordan et al., 2024).
+"""Muon in float32: momentum orthogonalised by Newton-Schulz, for matrices and kernels (Jordan et al., 2024).
 
 torch.optim.Muon does the same in bfloat16, which halves the speed on CPUs without it, and takes no kernels.
 """
@@ -16,7 +16,7 @@ UPDATE_RMS = 0.2  # of Adam's updates, so that both take step sizes of one scale
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix, (N,R,C) -> (N,R,C), singular values about 1."""
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrices, (N,R,C) -> (N,R,C)."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -28,7 +28,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, scaled to Adam's update RMS. Kernels (O,C,h,w) count as (O, C*h*w) matrices."""
+    """Nesterov momentum, orthogonalised, scaled to Adam's update RMS. Kernels count as (O, C*h*w) matrices."""
 
     def __init__(self, params, lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import hashlib
 import math
 import time
+import warnings
 
 import torch
 from lightning_fabric import Fabric
@@ -36,7 +37,7 @@ def trunk_end(training: TrainingConfig) -> int:
 
 
 def generator_for(seed: int, update: int, device: torch.device | str) -> torch.Generator:
-    """Generator of the noise and the initial gamma of one update, so that a resumed run draws what the first one drew."""
+    """Generator of the noise and initial gamma of one update: a resumed run draws what the first one drew."""
     digest = hashlib.sha256(f"noise/{seed}/{update}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
 
@@ -54,19 +55,13 @@ def train(
 
     ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then.
     """
-    if runs.folder(config, root).exists() and not runs.verify(runs.folder(config, root)):
-        return runs.load(config, root)
-    # CHW images are kept channels last, which the convolutions on a CPU and on tensor cores prefer.
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
     fabric.launch()
-    with runs.lock(config, root) if fabric.is_global_zero else _nothing():
+    with runs.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():
+        # Inside the lock: another process may just have finished it.
+        if runs.folder(config, root).exists() and not runs.verify(runs.folder(config, root)):
+            return runs.load(config, root)
         return _Training(config, fabric, root, progress).run(stop_after)
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_) -> None: ...
 
 
 class _Training:
@@ -77,6 +72,7 @@ class _Training:
         self.progress = progress and fabric.is_global_zero
         self.folder = runs.work_folder(config, root)
         torch.manual_seed(config.seed)  # weights are drawn on the CPU: the same for every device
+        # Images are kept channels last, which convolutions on a CPU and on tensor cores prefer.
         self.network: Network = build(config.network, self.training.path).to(memory_format=torch.channels_last)
         self.optimizers = optim.optimizers(
             self.network, self.training.optimizer, self.training.lr, self.training.muon_lr
@@ -125,8 +121,8 @@ class _Training:
                 if self.training.patience and self.stale >= self.training.patience:
                     break
         bar.close()
-        finished = self.update == self.training.updates or (self.training.patience and self.stale >= self.training.patience)
-        if not finished:
+        out_of_patience = self.training.patience and self.stale >= self.training.patience
+        if self.update < self.training.updates and not out_of_patience:
             self._write(CHECKPOINT)
             return None
         return self._finish()
@@ -172,8 +168,9 @@ class _Training:
         if not bool(losses.isfinite().all()):
             first = self.update - len(losses) + int((~losses.isfinite()).nonzero()[0])
             raise TrainingError(
-                f"{self.config.name}@{self.config.seed}: the loss of update {first} is not finite (sequences {first * self.training.batch}"
-                f" to {(first + 1) * self.training.batch - 1} of its stream); the last good checkpoint stays in {self.folder}"
+                f"{self.config.name}@{self.config.seed}: the loss of update {first} is not finite (sequences "
+                f"{first * self.training.batch} to {(first + 1) * self.training.batch - 1} of its stream); "
+                f"the last good checkpoint stays in {self.folder}"
             )
         self.running.clear()
         self.last_losses = losses
@@ -240,10 +237,14 @@ class _Training:
     def _longest_trunk(self) -> tuple[dict[str, Tensor], dict] | None:
         trunks = []
         for run in runs.find(self.config.name, seed=self.config.seed, root=self.root):
-            same = dataclasses.replace(run.config, training=dataclasses.replace(run.config.training, updates=self.training.updates))
-            if same == self.config and trunk_end(run.config.training) <= trunk_end(self.training) and run.trunk():
-                trunks.append(run.trunk())
-        return max(trunks, key=lambda found: found[1]["update"], default=None)
+            if run.config.replace(updates=self.training.updates) == self.config and trunk_end(
+                run.config.training
+            ) <= trunk_end(self.training):
+                try:
+                    trunks.append(run.trunk())
+                except runs.RunError as error:
+                    warnings.warn(f"not extended: {error}", stacklevel=2)
+        return max(filter(None, trunks), key=lambda found: found[1]["update"], default=None)
 
     def _finish(self) -> runs.Run:
         weights = self.network.state_dict()

@@ -1,0 +1,173 @@
+"""A run is a function of its config: killed, resumed, extended or repeated, it ends with the same weights."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnem import config, em, networks, optim, runs, train, videos
+
+SMOKE = config.named("smoke-balls4mass-rnem-k5").replace(evaluate_every=10, validation=4, validation_steps=6)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> runs.Run:
+    """The undisturbed run of 60 updates that others are compared with."""
+    torch.set_num_threads(1)
+    return train.train(SMOKE.replace(updates=60), root=tmp_path_factory.mktemp("undisturbed"), progress=False)
+
+
+def same_weights(a: runs.Run, b: runs.Run) -> bool:
+    x, y = a.weights(), b.weights()
+    return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+
+
+def test_training_lowers_the_validation_loss(finished):
+    rows = finished.metrics()
+    assert list(rows["update"]) == [10, 20, 30, 40, 50, 60]
+    assert rows["loss"].iloc[-1] < 0.8 * rows["loss"].iloc[0]
+    assert finished.manifest["sequences_seen"] == 60 * SMOKE.training.batch
+
+
+def test_the_same_config_and_seed_give_the_same_bits(finished, tmp_path):
+    again = train.train(SMOKE.replace(updates=60), root=tmp_path, progress=False)
+    assert same_weights(again, finished)
+    other = train.train(SMOKE.replace(updates=60, seed=1), root=tmp_path, progress=False)
+    assert not same_weights(other, finished)
+
+
+def test_killed_with_9_and_started_again_it_ends_with_the_same_weights(finished, tmp_path):
+    program = f"""if True:
+        import torch; torch.set_num_threads(1)
+        from rnem import config, train
+        c = config.named("{SMOKE.name}").replace(evaluate_every=10, validation=4, validation_steps=6, updates=60)
+        train.train(c, root={str(tmp_path)!r}, progress=False)
+    """
+    command = [sys.executable, "-c", program]
+    checkpoint = runs.work_folder(finished.config, tmp_path) / train.CHECKPOINT
+    victim = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not runs.folder(finished.config, tmp_path).exists()
+    _, meta = runs.read_state(checkpoint)
+    assert 0 < meta["update"] < 60
+    subprocess.run(command, check=True)
+    assert same_weights(runs.load(finished.config, tmp_path), finished)
+
+
+def test_stopped_at_any_update_it_resumes_to_the_same_weights(finished, tmp_path):
+    for share in (7, 13, 33):  # between checkpoints, and again, and into the decay
+        assert train.train(finished.config, root=tmp_path, progress=False, stop_after=share) is None
+    assert same_weights(train.train(finished.config, root=tmp_path, progress=False), finished)
+
+
+def test_an_extended_run_equals_one_that_was_long_from_the_start(finished, tmp_path):
+    short = train.train(SMOKE.replace(updates=40), root=tmp_path, progress=False)
+    assert short.trunk()[1]["update"] == 32  # the last fifth of the updates is the decay
+    long = train.train(SMOKE.replace(updates=60), root=tmp_path, progress=False)
+    assert same_weights(long, finished)
+    assert runs.load(short.config, tmp_path).path.exists()  # the short one is kept
+
+
+def test_without_its_trunk_a_run_evaluates_but_is_trained_anew(finished, tmp_path):
+    short = train.train(SMOKE.replace(updates=40), root=tmp_path, progress=False)
+    (short.path / train.TRUNK).unlink()
+    assert runs.load(short.config, tmp_path).weights()
+    assert same_weights(train.train(SMOKE.replace(updates=60), root=tmp_path, progress=False), finished)
+
+
+def test_schedule_is_warm_up_constant_decay_and_long_and_short_share_the_trunk():
+    short, long = (SMOKE.replace(updates=n, warmup=5, decay=0.2).training for n in (100, 200))
+    assert [train.step_size(short, u) for u in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(train.step_size(short, u) == train.step_size(long, u) for u in range(80))
+    assert train.step_size(short, 90) == pytest.approx(0.5)
+    assert 0 < train.step_size(short, 99) < 0.1
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path):
+    """Adam with a huge step from the start: validation gets worse, and training stops after two such validations."""
+    patient = SMOKE.replace(updates=400, optimizer="adam", lr=0.3, patience=2, decay=0.0, evaluate_every=5)
+    run = train.train(patient, root=tmp_path, progress=False)
+    losses = run.metrics()["loss"]
+    assert run.updates < 400
+    assert losses.idxmin() == len(losses) - 3
+    validation = videos.fixed(patient.data, "validation", 4, 7)
+    network = networks.build(patient.network)
+    network.load_state_dict(run.weights())
+    from rnem.evaluate import evaluate
+
+    assert evaluate(network, validation, noise=patient.training.noise).summary()["loss"] == pytest.approx(losses.min())
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    assert train.train(SMOKE, root=tmp_path, progress=False, stop_after=10) is None
+    checkpoint = runs.work_folder(SMOKE, tmp_path) / train.CHECKPOINT
+    before = checkpoint.read_bytes()
+    monkeypatch.setattr(train.em.fast, "loss", lambda logits, gamma, x: logits.sum() * float("nan"))
+    with pytest.raises(train.TrainingError, match=r"update 10 is not finite .*sequences 80 to 87"):
+        train.train(SMOKE, root=tmp_path, progress=False)
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm"])
+def test_one_tiny_batch_is_overfitted(model):
+    """One video of eight frames, no noise, one component: learned by heart, far below copying the last frame."""
+    torch.manual_seed(0)
+    network = networks.build(config.named(f"smoke-balls4mass-{model}").network)
+    loss = em.TrainingLoss(network)
+    optimizers = optim.optimizers(network, "muon", 1e-3, 5e-3)
+    x = videos.generate("balls4mass16", "training", 0, 1, 8).features.float()
+    raw, still = torch.randn(1, 1, 1, 16, 16), torch.zeros_like(x)
+    for _ in range(150):
+        loss(x, still, raw).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    *_, last = em.unroll(network, x, still, raw)
+    wrong, moved = ((last.psi.amax(1) > 0.5) != x[-1].bool()).sum(), (x[-1] != x[-2]).sum()
+    assert moved > 10
+    assert wrong <= 0.3 * moved
+
+
+def test_muon_update_is_orthogonal_and_has_adams_size():
+    torch.manual_seed(0)
+    x = optim.orthogonalise(torch.randn(3, 24, 60))
+    singular = torch.linalg.svdvals(x)
+    assert singular.min() > 0.5
+    assert singular.max() < 1.4
+    p = torch.nn.Parameter(torch.zeros(24, 60))
+    p.grad = torch.randn(24, 60)
+    optim.Muon([p], lr=1.0).step()
+    assert p.detach().pow(2).mean().sqrt() == pytest.approx(optim.UPDATE_RMS, rel=0.2)
+
+
+def test_meaning_of_a_config_has_not_changed(finished):
+    """Fingerprint of semantics = 1. If it changes on purpose, raise RunConfig.semantics."""
+    assert finished.config.semantics == 1
+    assert list(finished.metrics()["training_loss"])[:2] == pytest.approx(FINGERPRINT, rel=2e-3)
+
+
+FINGERPRINT = [541.789, 233.944]
+
+
+def test_progress_shows_loss_speed_and_time_left(tmp_path, capsys):
+    train.train(SMOKE.replace(updates=10), root=tmp_path)
+    shown = capsys.readouterr().err
+    assert "seq/s" in shown
+    assert "loss" in shown
+    assert Path(tmp_path).exists()
