@@ -23,6 +23,8 @@ help:
 	@echo "make clean   remove the built pages"
 
 $(VENV)/.installed: pyproject.toml $(filter-out /dev/null,$(CONSTRAINTS))
+	@echo "Making $(VENV) and installing (one to three minutes) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: Python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --retries 2 $(TORCH_INDEX) -c $(CONSTRAINTS) torch numpy
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e ".[test]"

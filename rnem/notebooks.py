@@ -20,6 +20,9 @@ import yaml
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
+_STYLED = re.compile(
+    r"\bT_[0-9a-f]{5}(?=_row|_level|\b)"
+)  # the id, drawn anew each time, of a table that pandas styled
 # The first cell, hidden in the book: a reader on Colab has neither this package nor its runs.
 _COLAB = """\
 import sys
@@ -98,7 +101,7 @@ def clean(notebook: nbformat.NotebookNode, repository: Path) -> None:
         if cell.cell_type == "code":
             cell.outputs = _joined([out for out in cell.outputs if out.get("name") != "stderr"])
             for output in cell.outputs:
-                _clean_output(output, str(repository))
+                _clean_output(output, str(repository), cell.id)
             _describe_figure(cell)
 
 
@@ -120,9 +123,9 @@ def _joined(outputs: list) -> list:
     return joined
 
 
-def _clean_output(output: nbformat.NotebookNode, repository: str) -> None:
+def _clean_output(output: nbformat.NotebookNode, repository: str, name: str) -> None:
     def scrub(text: str) -> str:
-        return _ADDRESS.sub("at 0x…", text).replace(repository, ".")
+        return _STYLED.sub(f"T_{name}", _ADDRESS.sub("at 0x…", text)).replace(repository, ".")
 
     if output.output_type == "stream":
         output.text = scrub(output.text)

@@ -43,6 +43,12 @@ from rnem import cells
 seeds = [run.seed for run in cells.runs("small")["smoke-balls4mass-rnn"]]
 print("seeds", seeds, "count", count, object())
 ```
+
+```{code-cell} ipython3
+import pandas
+
+pandas.DataFrame({"a": [1]}).style
+```
 """
 DRAWING = """\
 ---
@@ -201,8 +207,10 @@ def test_a_declaration_with_a_typing_error_is_named(root):
 
 def test_cells_get_the_runs_that_the_chapter_declares_and_its_parameters(executed):
     notebook = nbformat.read(executed / "book/chapters/small.ipynb", as_version=4)
-    printed = [out.text for cell in notebook.cells for out in cell.get("outputs", [])]
+    printed = [out.text for cell in notebook.cells for out in cell.get("outputs", []) if "text" in out]
     assert printed == ["seeds [0] count 3 <object object at 0x…>\n"]
+    (table,) = [out.data["text/html"] for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out]
+    assert re.findall(r'table id="(.*?)"', table) == ["T_cell-5"]  # pandas draws another id each time
     (injected,) = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "remove-input" in injected.metadata["tags"]
 
