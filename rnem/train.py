@@ -55,6 +55,9 @@ def train(
 
     ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then.
     """
+    # Momentum of dead units decays into subnormal numbers, which made Muon's products 30 times slower. Set before torch
+    # starts its threads, since they inherit it.
+    torch.set_flush_denormal(True)
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
     fabric.launch()
     with runs.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():
