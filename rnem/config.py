@@ -182,7 +182,7 @@ _TRAINING = {
         evaluate_every=20, validation=16, validation_steps=10, patience=0,
     ),
     "laptop": TrainingConfig(
-        updates=15000, batch=16, steps=14, optimizer="muon", muon_lr=3e-3, warmup=100, decay=0.2, clip=1.0, noise=0.02,
+        updates=12000, batch=16, steps=14, optimizer="muon", muon_lr=3e-3, warmup=100, decay=0.2, clip=1.0, noise=0.02,
         evaluate_every=500, validation=128, validation_steps=29, patience=0,
     ),
     "paper": TrainingConfig(),
