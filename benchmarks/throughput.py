@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py            # tables
     python benchmarks/throughput.py --json     # the same, and one line of JSON at the end
-    python benchmarks/throughput.py --save     # also benchmarks/results/throughput.json, which the Cost chapter shows
+    python benchmarks/throughput.py --save     # also data/benchmarks/throughput.json, which the Cost chapter shows
 
 Every measurement is a process of its own that trains for some seconds: data, forward, backward, clipping, optimiser.
 """
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SAVED = ROOT / "benchmarks" / "results" / "throughput.json"
+SAVED = ROOT / "data" / "benchmarks" / "throughput.json"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -161,19 +161,16 @@ class TrainingLoss(nn.Module):
             states = unroll(self.network, features, flips, raw, actions=actions)
             losses = [loss(s.psi, s.gamma, features[t + 1]).total for t, s in enumerate(states)]
         else:
-            losses = self._fast(features, flip(features, flips), raw, actions)
+            with fast.unrolling(self.network):
+                losses = self._fast(features, flip(features, flips), raw, actions)
         return torch.stack(losses).mean()
 
     def _fast(self, features: Tensor, noisy: Tensor, raw: Tensor, actions: Tensor | None) -> list[Tensor]:
         state, losses = initial_state(self.network, raw), []
-        theta, psi, gamma = state.theta, state.psi, state.gamma
+        theta, inputs = state.theta, masked_difference(state.gamma, noisy[0], state.psi)
         for t in range(len(features) - 1):
-            target = features[t + 1]
             action = None if actions is None else self.network.embed(actions[t])
-            logits, theta = self.network(masked_difference(gamma, noisy[t], psi), theta, action)
-            logits = logits.to(features.dtype)
-            psi = torch.sigmoid(logits)
-            with torch.no_grad():
-                gamma = e_step(psi, target)
-            losses.append(fast.loss(logits, gamma, target))
+            logits, theta = self.network(inputs, theta, action)
+            loss_t, inputs = fast.pixel_step(logits.to(features.dtype), features[t + 1], noisy[t + 1], EPSILON)
+            losses.append(loss_t)
         return losses

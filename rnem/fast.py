@@ -5,9 +5,13 @@ Each function names the plain code it replaces; tests hold both together (float6
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
 
 
@@ -40,28 +44,34 @@ def phase_taps(kernel: int, factor: int, before: int, device: torch.device, dtyp
     return F.one_hot(offset + 1, 3).to(dtype)
 
 
-def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor, factor: int, before: int) -> Tensor:
-    """Nearest upsampling by ``factor`` and a SAME convolution, (N,C,h,w) -> (N,O,H,W), without the upsampled image.
-
-    Output pixel (factor*i + a) sees at most three low-resolution pixels, through sums of the kernel's taps: a 3x3
-    convolution to factor**2 * O channels, then a pixel shuffle.
-    """
+def phase_kernels(weight: Tensor, factor: int, before: int) -> Tensor:
+    """(O,C,kernel,kernel) -> (factor*factor*O,C,3,3): per phase of the output, sums of the kernel's taps."""
     out, C, kernel, _ = weight.shape
     taps = phase_taps(kernel, factor, before, weight.device, weight.dtype)
     phases = torch.einsum("aup,ocuv,bvq->abocpq", taps, weight, taps)
-    phases = phases.reshape(factor * factor * out, C, 3, 3)
+    return phases.reshape(factor * factor * out, C, 3, 3).contiguous(memory_format=torch.channels_last)
+
+
+def upsampled_conv(x: Tensor, phases: Tensor, bias: Tensor, factor: int) -> Tensor:
+    """Nearest upsampling by ``factor`` and a SAME convolution, (N,C,h,w) -> (N,O,H,W), without the upsampled image.
+
+    Output pixel (factor*i + a) sees at most three low-resolution pixels, through sums of the kernel's taps: a 3x3
+    convolution with :func:`phase_kernels` to factor**2 * O channels, then a pixel shuffle.
+    """
+    out = len(bias)
     y = F.conv2d(x, phases, bias.repeat(factor * factor), padding=1)  # (N,factor*factor*O,h,w)
     N, _, h, w = y.shape
     y = y.permute(0, 2, 3, 1).reshape(N, h, w, factor, factor, out).transpose(2, 3)  # (N,h,factor,w,factor,O)
     return y.reshape(N, h * factor, w * factor, out).permute(0, 3, 1, 2)
 
 
+# In place: their backward passes need the result only, so that the normalised values are not kept beside it.
 _ACTIVATIONS = {
     "linear": lambda x: x,
-    "relu": torch.relu,
-    "elu": F.elu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
+    "relu": torch.relu_,
+    "elu": lambda x: F.elu(x, inplace=True),
+    "tanh": torch.tanh_,
+    "sigmoid": torch.sigmoid_,
 }
 
 
@@ -80,9 +90,103 @@ def pairs_dense(e: Float[Tensor, "B K E"], others: Tensor, layer, epsilon: float
     return norm_act(pairs.flatten(0, 2), layer.norm.weight, layer.norm.bias, epsilon, layer.activation)
 
 
-def loss(logits: Float[Tensor, "B K 1 H W"], gamma: Tensor, x: Float[Tensor, "B 1 H W"]) -> Tensor:
-    """The training loss in logits: with a prior of 0 its two terms collapse to softplus(z) - gamma x z. Nats per frame.
+class _PixelStep(Function):
+    """All that happens to pixels between two passes through the network, with its gradient written out by hand."""
 
-    Equal to the literal loss wherever that does not clip (psi within [1e-6, 1 - 1e-6]).
+    @staticmethod
+    def forward(ctx, logits, target, noisy, epsilon):
+        ctx.set_materialize_grads(False)
+        B, x = len(logits), target[:, None]
+        psi = torch.sigmoid(logits)
+        p = torch.addcmul(1 - x + epsilon, 2 * x - 1, psi)  # x psi + (1 - x)(1 - psi) + epsilon
+        gamma = p.div_(p.sum(1, keepdim=True))
+        loss = (F.softplus(logits).sum() - (gamma * logits * x).sum()) / B
+        ctx.save_for_backward(psi, gamma, x)
+        return loss, gamma * (noisy[:, None] - psi)
+
+    @staticmethod
+    def backward(ctx, loss_gradient, input_gradient):
+        psi, gamma, x = ctx.saved_tensors
+        gradient = torch.zeros_like(psi)
+        if loss_gradient is not None:
+            gradient = torch.addcmul(psi, gamma, x, value=-1).mul_(loss_gradient / len(psi))  # psi - gamma x
+        if input_gradient is not None:
+            slope = torch.addcmul(psi, psi, psi, value=-1)  # psi (1 - psi)
+            gradient.addcmul_(slope.mul_(gamma), input_gradient, value=-1)
+        return gradient, None, None, None
+
+
+def pixel_step(
+    logits: Float[Tensor, "B K 1 H W"], target: Tensor, noisy: Tensor, epsilon: float
+) -> tuple[Tensor, Float[Tensor, "B K 1 H W"]]:
+    """Loss of the prediction against ``target`` (nats per frame), and the network's next input; (B,1,H,W) frames.
+
+    The E-step, the masked difference to the ``noisy`` frame, and the loss. In logits the loss' two terms collapse for
+    a prior of 0, to softplus(z) - gamma x z; this equals the literal loss wherever that does not clip (psi within
+    [1e-6, 1 - 1e-6]). gamma gets no gradient, psi does.
     """
-    return (F.softplus(logits) - gamma.detach() * x[:, None] * logits).sum() / len(logits)
+    return _PixelStep.apply(logits, target, noisy, epsilon)
+
+
+# ------------------------------------------------------------------------------------------- one gradient per unroll
+
+
+class _StepLinear(Function):
+    """x W^T + b inside an unroll; its backward pass leaves W's gradient to :class:`_Shared`."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, uses):
+        ctx.save_for_backward(x, weight)
+        ctx.uses = uses
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        ctx.uses.append((x, gradient))
+        return gradient @ weight, None, None, None
+
+
+class _Shared(Function):
+    """The weight and bias of all steps; their gradient is one matrix product over the rows of all steps."""
+
+    @staticmethod
+    def forward(ctx, weight, bias, uses):
+        ctx.uses = uses
+        ctx.set_materialize_grads(False)
+        return weight.view_as(weight), bias.view_as(bias)
+
+    @staticmethod
+    def backward(ctx, *_):
+        inputs, gradients = (torch.cat(rows) for rows in zip(*ctx.uses, strict=True))
+        ctx.uses.clear()
+        return gradients.T @ inputs, gradients.sum(0), None
+
+
+class Linear(nn.Linear):
+    """nn.Linear that, between ``begin`` and ``end``, computes its gradient once for all calls instead of once a call."""
+
+    _shared: tuple[Tensor, Tensor, list] | None = None
+
+    def begin(self) -> None:
+        uses: list[tuple[Tensor, Tensor]] = []
+        self._shared = (*_Shared.apply(self.weight, self.bias, uses), uses)
+
+    def end(self) -> None:
+        self._shared = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self._shared is None else _StepLinear.apply(x, *self._shared)
+
+
+@contextmanager
+def unrolling(network: nn.Module) -> Iterator[None]:
+    """What all steps of an unroll share is computed once: kernels of phases, and gradients of dense layers."""
+    parts = [m for m in network.modules() if hasattr(m, "begin")]
+    for part in parts:
+        part.begin()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.end()

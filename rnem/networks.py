@@ -34,7 +34,7 @@ class Dense(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, activation: str = "linear", *, norm: bool = True, path: str) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs)
+        self.linear = _linear(inputs, outputs, path)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.norm = Norm(outputs) if norm else None
@@ -68,18 +68,34 @@ class StridedConv(nn.Module):
 class UpsampledConv(nn.Module):
     """Nearest upsampling to ``size``, convolution with SAME padding, layer normalisation, ReLU (decoder)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, size: int, *, norm: bool, path: str) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, from_size: int, size: int, *, norm: bool, path: str
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel)
         nn.init.xavier_uniform_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
         self.norm = Norm(outputs) if norm else None
         self.size, self.path = size, path
+        # Where the size is no multiple (10 to 21), phases differ from pixel to pixel, and the plain layer serves both.
+        self.factor = size // from_size if path == "fast" and size % from_size == 0 else None
+        self._phases: Tensor | None = None
+
+    def begin(self) -> None:
+        if self.factor:
+            before, _ = same_padding(self.size, self.conv.kernel_size[0], 1)
+            self._phases = fast.phase_kernels(self.conv.weight, self.factor, before)
+
+    def end(self) -> None:
+        self._phases = None
 
     def forward(self, x: Float[Tensor, "N C h w"]) -> Float[Tensor, "N O H W"]:
         before, after = same_padding(self.size, self.conv.kernel_size[0], 1)
-        if self.path == "fast" and self.size % x.shape[-1] == 0:
-            y = fast.upsampled_conv(x, self.conv.weight, self.conv.bias, self.size // x.shape[-1], before)
+        if self.factor:
+            phases = self._phases
+            if phases is None:
+                phases = fast.phase_kernels(self.conv.weight, self.factor, before)
+            y = fast.upsampled_conv(x, phases, self.conv.bias, self.factor)
         else:
             x = F.interpolate(x, size=(self.size, self.size), mode="nearest")
             y = self.conv(F.pad(x, (before, after, before, after)))
@@ -90,6 +106,10 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Pixels that TensorFlow's SAME rule adds before and after an axis of ``size`` pixels."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
+
+
+def _linear(inputs: int, outputs: int, path: str) -> nn.Linear:
+    return (fast.Linear if path == "fast" else nn.Linear)(inputs, outputs)
 
 
 def _norm_act(x: Tensor, norm: Norm | None, activation: str, path: str) -> Tensor:
@@ -133,11 +153,11 @@ class Decoder(nn.Module):
             ]
         )
         self.convs = nn.ModuleList()
-        channels = shape.channels
+        channels, grid = shape.channels, shape.grid
         for i, (size, kernel, width) in enumerate(shape.ups):
             last = i == len(shape.ups) - 1
-            self.convs.append(UpsampledConv(channels, width, kernel, size, norm=not last, path=path))
-            channels = width
+            self.convs.append(UpsampledConv(channels, width, kernel, grid, size, norm=not last, path=path))
+            channels, grid = width, size
         nn.init.constant_(self.convs[-1].conv.bias, output_bias)
 
     def forward(self, theta: Float[Tensor, "N D"]) -> Float[Tensor, "N 1 H W"]:
@@ -223,7 +243,7 @@ class RecurrentCore(nn.Module):
         super().__init__()
         self.interaction = interaction
         self.carried = state
-        self.update = nn.Linear(interaction.width + code + actions, state)
+        self.update = _linear(interaction.width + code + actions, state, path)
         nn.init.xavier_uniform_(self.update.weight)
         nn.init.zeros_(self.update.bias)
         self.norm = Norm(state)

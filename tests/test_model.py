@@ -102,19 +102,42 @@ def test_the_relational_loss_counts_masked_pixels_only_and_all_losses_average_ov
         torch.testing.assert_close(sum(a.total for a in alone) / 2, loss(state, x[1], None).total)
 
 
-def test_the_collapsed_loss_is_the_two_term_loss_in_value_and_slope():
+@pytest.mark.parametrize("feeds_on", [True, False])
+def test_the_collapsed_loss_is_the_two_term_loss_in_value_and_slope(feeds_on):
+    """fast.pixel_step against E-step, literal loss and masked difference, also for the last step, which feeds none."""
     g = torch.Generator().manual_seed(0)
     logits = (
         torch.rand(2, 4, 1, 9, 9, generator=g, dtype=torch.float64) * 26 - 13
     ).requires_grad_()  # no clip below 13.8
-    x = (torch.rand(2, 1, 9, 9, generator=g) < 0.5).double()
-    gamma = em.initial_gamma(torch.randn(logits.shape, generator=g, dtype=torch.float64))
-    literal = em.loss(torch.sigmoid(logits), gamma, x).total
-    collapsed = fast.loss(logits, gamma, x)
-    torch.testing.assert_close(collapsed, literal, rtol=1e-11, atol=0)
-    slopes = [torch.autograd.grad(loss, logits)[0] for loss in (collapsed, literal)]
+    x, noisy = ((torch.rand(2, 1, 9, 9, generator=g) < 0.5).double() for _ in range(2))
+    psi = torch.sigmoid(logits)
+    gamma = em.e_step(psi.detach(), x)
+    literal = em.loss(psi, gamma, x).total, em.masked_difference(gamma, noisy, psi)
+    collapsed = fast.pixel_step(logits, x, noisy, em.EPSILON)
+    for quick, plain in zip(collapsed, literal, strict=True):
+        torch.testing.assert_close(quick, plain, rtol=1e-11, atol=1e-13)
+    weight = torch.randn(logits.shape, generator=g, dtype=torch.float64) * feeds_on
+    slopes = [
+        torch.autograd.grad(3 * loss + (weight * inputs).sum() if feeds_on else 3 * loss, logits, retain_graph=True)[0]
+        for loss, inputs in (collapsed, literal)
+    ]
     torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(slopes[0], (torch.sigmoid(logits) - gamma * x[:, None]).detach() / 2)
+    if not feeds_on:
+        torch.testing.assert_close(slopes[0], 3 * (psi - gamma * x[:, None]).detach() / 2)
+
+
+def test_a_shared_linear_layer_has_the_gradients_of_an_ordinary_one():
+    """Between begin and end its gradient is one product over all calls; outside it is nn.Linear."""
+    g = torch.Generator().manual_seed(0)
+    layer = fast.Linear(5, 3).double()
+    rows = [torch.randn(4, 5, generator=g, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    inputs = (*rows, layer.weight, layer.bias)
+    plain = torch.autograd.grad(sum((layer(x) ** 2).sum() for x in rows), inputs)
+    with fast.unrolling(layer):
+        loss = sum((layer(x) ** 2).sum() for x in rows)
+    shared = torch.autograd.grad(loss, inputs)
+    for a, b in zip(plain, shared, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_the_gradient_flows_through_psi_and_not_through_gamma():
@@ -422,7 +445,7 @@ def test_phases_at_low_resolution_are_nearest_upsampling_and_a_convolution(facto
     before, after = same_padding(5 * factor, kernel, 1)
     big = F.interpolate(x, scale_factor=factor, mode="nearest")
     plain = F.conv2d(F.pad(big, (before, after, before, after)), weight, bias)
-    quick = fast.upsampled_conv(x, weight, bias, factor, before)
+    quick = fast.upsampled_conv(x, fast.phase_kernels(weight, factor, before), bias, factor)
     torch.testing.assert_close(plain, quick, rtol=1e-11, atol=1e-11)
     slopes_agree(plain.square(), quick.square(), (x, weight, bias))
 
