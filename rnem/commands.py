@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,11 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from rnem import config
+from rnem.arguments import (
+    UserError,
+    at_least,
+    available,
+    minutes,
+    named_run,
+    print_table,
+    probability,
+    resolve,
+    videos_for,
+    without_nan,
+    write_animation,
+)
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
-    from rnem.runs import Run
-    from rnem.videos import Videos
+    pass
 
 Name = Annotated[str, Positional, arg(metavar="NAME")]
 RunName = Annotated[str, Positional, arg(metavar="RUN")]
@@ -45,22 +56,22 @@ class Train:
     """No progress bar."""
 
     def __call__(self) -> None:
-        chosen = _named(self.name).replace(
+        chosen = named_run(self.name).replace(
             seed=self.seed, **({} if self.updates is None else {"updates": self.updates})
         )
-        _at_least(1, threads=self.threads, devices=self.devices)
+        at_least(1, threads=self.threads, devices=self.devices)
         import torch
 
         from rnem import train
 
-        _available(self.accelerator, self.devices)
+        available(self.accelerator, self.devices)
         if self.threads:
             torch.set_num_threads(self.threads)
         try:
             run = train.train(chosen, accelerator=self.accelerator, devices=self.devices, progress=not self.quiet)
         except train.TrainingError as error:
             raise UserError(str(error)) from error
-        print(f"{run.label}: {run.updates} updates in {_minutes(run)} minutes, {run.path}")
+        print(f"{run.label}: {run.updates} updates in {minutes(run)} minutes, {run.path}")
         last = run.metrics().iloc[-1]
         print("validation: " + ", ".join(f"{name} {last[name]:.4g}" for name in ("loss", "bce", "relational", "ari")))
 
@@ -89,25 +100,25 @@ class Evaluate:
     """Print JSON."""
 
     def __call__(self) -> None:
-        _at_least(1, count=self.count, real_steps=self.real_steps)
-        _at_least(2, frames=self.frames)
-        _probability(noise=self.noise)
+        at_least(1, count=self.count, real_steps=self.real_steps)
+        at_least(2, frames=self.frames)
+        probability(noise=self.noise)
         run = resolve(self.run)
         from rnem import evaluate
 
-        videos = _videos(run, self.data, self.split, self.count, self.frames)
+        videos = videos_for(run, self.data, self.split, self.count, self.frames)
         summary = evaluate.evaluate(run, videos, noise=self.noise, real_steps=self.real_steps).summary()
         if self.json:
             asked = {"split": self.split, "count": self.count, "frames": self.frames, "noise": self.noise}
             asked |= {"data": videos.name, "real_steps": self.real_steps}
-            numbers = _without_nan(summary)
+            numbers = without_nan(summary)
             print(json.dumps({"run": run.label, "key": run.key, **asked, "summary": numbers}, indent=2))
             return
         print(f"{run.label} ({run.key}) on {len(videos)} {self.split} videos of {videos.name}, noise {self.noise:g}")
         rows = [
             (q, f"{summary[q]:.4g}", f"{summary[f'last10_{q}']:.4g}", what) for q, what in evaluate.QUANTITIES.items()
         ]
-        _table(("", "all steps", "last 10", "per frame"), rows)
+        print_table(("", "all steps", "last 10", "per frame"), rows)
 
 
 @dataclass
@@ -132,12 +143,12 @@ class Rollout:
     """How many."""
 
     def __call__(self) -> None:
-        _at_least(1, real_steps=self.real_steps, steps=self.steps, count=self.count)
+        at_least(1, real_steps=self.real_steps, steps=self.steps, count=self.count)
         run = resolve(self.run)
         from rnem import evaluate
 
         frames = self.real_steps + self.steps + 1
-        videos = _videos(run, self.data, self.split, self.count, frames)
+        videos = videos_for(run, self.data, self.split, self.count, frames)
         network = evaluate.load_network(run)
         result = evaluate.evaluate(network, videos, real_steps=self.real_steps)
         bce, wrong, copied = (result.curve(quantity) for quantity in ("bce", "wrong", "copy_last"))
@@ -146,7 +157,7 @@ class Rollout:
         for t in range(self.real_steps - 1, frames - 1, max(1, self.steps // 10)):
             source = "real frame" if t < self.real_steps else "own prediction"
             rows.append((f"{t + 1}", source, f"{bce[t]:.4g}", f"{wrong[t]:.4g}", f"{copied[t]:.4g}"))
-        _table(("frame", "predicted from", "BCE (nats)", "wrong pixels", "of copying the last true frame"), rows)
+        print_table(("frame", "predicted from", "BCE (nats)", "wrong pixels", "of copying the last true frame"), rows)
         if self.out is not None:
             write_animation(self.out, videos, *evaluate.predict(network, videos, real_steps=self.real_steps))
             print(f"wrote {self.out}: truth, prediction and grouping side by side, a row per video")
@@ -173,10 +184,10 @@ class RunsList:
         if self.json:
             print(json.dumps([run.manifest for run in found], indent=2))
             return
-        rows = [(run.label, run.key, str(run.updates), _minutes(run), run.manifest["created"], run.manifest["hardware"],
+        rows = [(run.label, run.key, str(run.updates), minutes(run), run.manifest["created"], run.manifest["hardware"],
                  str(run.manifest["commit"])[:7]) for run in found]  # fmt: skip
         print(f"finished runs in {runs.runs_root()}: {len(found)}")
-        _table(("run", "key", "updates", "minutes", "created", "hardware", "commit"), rows)
+        print_table(("run", "key", "updates", "minutes", "created", "hardware", "commit"), rows)
 
 
 @dataclass
@@ -190,7 +201,7 @@ class RunsShow:
 
     def __call__(self) -> None:
         run = resolve(self.run)
-        last = _without_nan(run.metrics().iloc[-1].to_dict())
+        last = without_nan(run.metrics().iloc[-1].to_dict())
         print(run.path)
         print(json.dumps({"config": config.to_dict(run.config), "manifest": run.manifest, "last": last}, indent=2))
 
@@ -236,7 +247,7 @@ class RunsNames:
         names = [name for name in config.RUNS if self.part in name]
         rows = [(name, config.RUNS[name].data, str(config.RUNS[name].training.updates),
                  " ".join(dict.fromkeys(finished.get(name, [])))) for name in names]  # fmt: skip
-        _table(("name", "data", "updates", "finished seeds"), rows)
+        print_table(("name", "data", "updates", "finished seeds"), rows)
 
 
 Runs = (
@@ -267,7 +278,7 @@ class Chapter:
         if self.name is not None:
             print(book.execute(self.name, force=self.force))
             return
-        _table(("chapter", "state", "why"), [(s.chapter.name, s.state, s.why) for s in book.status()])
+        print_table(("chapter", "state", "why"), [(s.chapter.name, s.state, s.why) for s in book.status()])
 
 
 @dataclass
@@ -290,7 +301,7 @@ class DataWrite:
     """Another seed gives other videos (0 gives the fixed sets)."""
 
     def __call__(self) -> None:
-        _at_least(1, count=self.count, frames=self.frames)
+        at_least(1, count=self.count, frames=self.frames)
         from tqdm import tqdm
 
         from rnem import videos
@@ -317,104 +328,3 @@ class DataCheck:
 
 
 Data = Annotated[DataWrite, subcommand("write")] | Annotated[DataCheck, subcommand("check")]
-
-
-# -------------------------------------------------------------------------------------------------------------- helpers
-
-
-class UserError(ValueError):
-    """What the user can put right; one sentence."""
-
-
-def resolve(text: str) -> Run:
-    """A finished run by its folder, ``name@seed``, or ``name`` (of its seeds the one with the most updates)."""
-    from rnem import runs
-
-    for path in (Path(text), runs.runs_root() / text):
-        if text and path.is_dir():
-            return runs.load(path)
-    name, _, seed = text.partition("@")
-    if seed and not seed.isdigit():
-        raise UserError(f"{text!r} is no run: after the @ comes a seed, such as {name}@0")
-    found = runs.best(name, int(seed) if seed else None)
-    if not found:
-        command = f"rnem train {_named(name).name} --seed {seed or 0}"
-        raise UserError(f"no finished run of {text} in {runs.runs_root()}; `{command}` makes one")
-    return max(found, key=lambda run: (run.updates, -run.seed))
-
-
-def _named(name: str) -> config.RunConfig:
-    try:
-        return config.named(name)
-    except KeyError as error:
-        raise UserError(error.args[0]) from None
-
-
-def _videos(run: Run, data: str | None, split: str, count: int, frames: int) -> Videos:
-    """Videos of the run's data set, another one or a file, of the size that the run's network is for."""
-    from rnem import video_files, videos
-
-    if data is not None and data.endswith(".h5"):
-        chosen = video_files.read(data, split, count)
-        if chosen.frames < frames:
-            raise UserError(f"{data} has {chosen.frames} frames a sequence in {split}, and {frames} are needed")
-        chosen = chosen.first(frames)
-    else:
-        chosen = videos.fixed(data or run.config.data, split, count, frames)
-    size = config.AUTOENCODERS[run.config.network.autoencoder].size
-    if tuple(chosen.features.shape[-2:]) != (size, size):
-        height, width = chosen.features.shape[-2:]
-        raise UserError(f"{run.label} is for {size} x {size} pixels, and {chosen.name} has {height} x {width}")
-    return chosen
-
-
-def write_animation(path: Path, videos: Videos, psi, gamma) -> None:
-    """Truth, prediction and grouping side by side as a GIF, a row per video; psi, gamma (T-1,N,K,1,H,W)."""
-    import numpy as np
-
-    from rnem import figures, storage
-
-    psi, gamma = psi[:, :, :, 0].cpu().numpy(), gamma[:, :, :, 0].cpu().numpy()  # (T-1,N,K,H,W)
-    truth, best = videos.features[1:, :, 0].cpu().numpy().astype(float), psi.max(2)  # (T-1,N,H,W)
-    grouping = [figures.grouping_rgb(gamma[:, n], best[:, n]) for n in range(len(videos))]
-    films = [np.concatenate(list(film), axis=1) for film in (truth.swapaxes(0, 1), best.swapaxes(0, 1), grouping)]
-    with storage.writing(f"animation {path}"):
-        storage.replace_file(path, figures.animation(*films, limit=10**9))
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {name: None if value != value else value for name, value in numbers.items()}
-
-
-def _minutes(run: Run) -> str:
-    return f"{run.manifest['wall_seconds'] / 60:.1f}"
-
-
-def _at_least(least: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} is {value}, and must be at least {least}")
-
-
-def _available(accelerator: str, devices: int) -> None:
-    import torch
-
-    if (accelerator == "cuda" and not torch.cuda.is_available()) or (
-        accelerator == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise UserError(f"--accelerator is {accelerator}, and this machine has none that PyTorch can use")
-    if accelerator == "cuda" and devices > torch.cuda.device_count():
-        raise UserError(f"--devices is {devices}, and this machine has {torch.cuda.device_count()} GPUs")
-
-
-def _probability(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"--{name} is {value}, and must be between 0 and 1")

@@ -164,7 +164,7 @@ class _Shared(Function):
 
 
 class Linear(nn.Linear):
-    """nn.Linear that, between ``begin`` and ``end``, computes its gradient once for all calls instead of once a call."""
+    """nn.Linear that, between ``begin`` and ``end``, computes its gradient once for all calls."""
 
     _shared: tuple[Tensor, Tensor, list] | None = None
 

@@ -13,7 +13,7 @@ import pytest
 import tyro
 from PIL import Image
 
-from rnem import cli, commands, runs
+from rnem import arguments, cli, commands, runs
 from rnem.cli import main
 from rnem.config import RUNS
 
@@ -170,10 +170,10 @@ def cached(cache, monkeypatch):
 
 
 def test_a_run_is_called_by_its_name_seed_or_folder(cached):
-    longest = commands.resolve(RUN)
+    longest = arguments.resolve(RUN)
     assert (longest.seed, longest.updates) == (0, 2)
-    assert commands.resolve(f"{RUN}@3").seed == 3
-    assert commands.resolve(str(longest.path)) == commands.resolve(longest.path.name) == longest
+    assert arguments.resolve(f"{RUN}@3").seed == 3
+    assert arguments.resolve(str(longest.path)) == arguments.resolve(longest.path.name) == longest
 
 
 def test_a_run_that_is_not_there(capsys, cached):
@@ -249,7 +249,7 @@ def test_runs_are_listed_and_shown(capsys, cached):
 
 
 def test_a_damaged_run_is_found_and_never_used(capsys, cached, tmp_path, monkeypatch):
-    run = commands.resolve(f"{RUN}@3")
+    run = arguments.resolve(f"{RUN}@3")
     monkeypatch.setenv("RNEM_DATA", str(tmp_path))
     copy = runs.runs_root() / run.path.name
     copy.mkdir(parents=True)

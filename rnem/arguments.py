@@ -1,0 +1,112 @@
+"""What the subcommands share: from the words of a command line to runs and videos, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnem import config
+
+# Whatever needs torch is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from rnem.runs import Run
+    from rnem.videos import Videos
+
+
+class UserError(ValueError):
+    """What the user can put right; one sentence."""
+
+
+def resolve(text: str) -> Run:
+    """A finished run by its folder, ``name@seed``, or ``name`` (of its seeds the one with the most updates)."""
+    from rnem import runs
+
+    for path in (Path(text), runs.runs_root() / text):
+        if text and path.is_dir():
+            return runs.load(path)
+    name, _, seed = text.partition("@")
+    if seed and not seed.isdigit():
+        raise UserError(f"{text!r} is no run: after the @ comes a seed, such as {name}@0")
+    found = runs.best(name, int(seed) if seed else None)
+    if not found:
+        command = f"rnem train {named_run(name).name} --seed {seed or 0}"
+        raise UserError(f"no finished run of {text} in {runs.runs_root()}; `{command}` makes one")
+    return max(found, key=lambda run: (run.updates, -run.seed))
+
+
+def named_run(name: str) -> config.RunConfig:
+    try:
+        return config.named(name)
+    except KeyError as error:
+        raise UserError(error.args[0]) from None
+
+
+def videos_for(run: Run, data: str | None, split: str, count: int, frames: int) -> Videos:
+    """Videos of the run's data set, another one or a file, of the size that the run's network is for."""
+    from rnem import video_files, videos
+
+    if data is not None and data.endswith(".h5"):
+        chosen = video_files.read(data, split, count)
+        if chosen.frames < frames:
+            raise UserError(f"{data} has {chosen.frames} frames a sequence in {split}, and {frames} are needed")
+        chosen = chosen.first(frames)
+    else:
+        chosen = videos.fixed(data or run.config.data, split, count, frames)
+    size = config.AUTOENCODERS[run.config.network.autoencoder].size
+    if tuple(chosen.features.shape[-2:]) != (size, size):
+        height, width = chosen.features.shape[-2:]
+        raise UserError(f"{run.label} is for {size} x {size} pixels, and {chosen.name} has {height} x {width}")
+    return chosen
+
+
+def write_animation(path: Path, videos: Videos, psi, gamma) -> None:
+    """Truth, prediction and grouping side by side as a GIF, a row per video; psi, gamma (T-1,N,K,1,H,W)."""
+    import numpy as np
+
+    from rnem import figures, storage
+
+    psi, gamma = psi[:, :, :, 0].cpu().numpy(), gamma[:, :, :, 0].cpu().numpy()  # (T-1,N,K,H,W)
+    truth, best = videos.features[1:, :, 0].cpu().numpy().astype(float), psi.max(2)  # (T-1,N,H,W)
+    grouping = [figures.grouping_rgb(gamma[:, n], best[:, n]) for n in range(len(videos))]
+    films = [np.concatenate(list(film), axis=1) for film in (truth.swapaxes(0, 1), best.swapaxes(0, 1), grouping)]
+    with storage.writing(f"animation {path}"):
+        storage.replace_file(path, figures.animation(*films, limit=10**9))
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if value != value else value for name, value in numbers.items()}
+
+
+def minutes(run: Run) -> str:
+    return f"{run.manifest['wall_seconds'] / 60:.1f}"
+
+
+def at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} is {value}, and must be at least {least}")
+
+
+def available(accelerator: str, devices: int) -> None:
+    import torch
+
+    if (accelerator == "cuda" and not torch.cuda.is_available()) or (
+        accelerator == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise UserError(f"--accelerator is {accelerator}, and this machine has none that PyTorch can use")
+    if accelerator == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"--devices is {devices}, and this machine has {torch.cuda.device_count()} GPUs")
+
+
+def probability(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name} is {value}, and must be between 0 and 1")
