@@ -108,8 +108,8 @@ class TrainingConfig:
     """Predicted frames of a validation sequence (at least ``steps``)."""
     patience: int = 10
     """Validations without a better loss before training stops; 0 for never."""
-    path: Literal["fast", "plain"] = "fast"
-    """Implementation of the same mathematics (their float32 results differ by rounding)."""
+    path: Literal["fast", "plain", "compiled"] = "fast"
+    """Implementation of the same mathematics (float32 results differ by rounding); compiled: torch.compile, for GPUs."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Lightning Fabric's word for it."""
 

@@ -151,9 +151,13 @@ def unroll(
 class TrainingLoss(nn.Module):
     """The network unrolled over a batch: mean over the T-1 steps of the loss, nats per frame."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, backend: str = "inductor") -> None:
+        """``backend``: torch.compile's, for a network of path ``compiled``."""
         super().__init__()
         self.network = network
+        self._step = network.forward
+        if network.path == "compiled":
+            self._step = torch.compile(network.forward, backend=backend)
 
     def forward(self, features: Tensor, flips: Tensor, raw: Tensor, actions: Tensor | None = None) -> Tensor:
         """features, flips (T,B,1,H,W), raw (B,K,1,H,W), actions (T,B,A) or None -> scalar."""
@@ -161,7 +165,7 @@ class TrainingLoss(nn.Module):
             states = unroll(self.network, features, flips, raw, actions=actions)
             losses = [loss(s.psi, s.gamma, features[t + 1]).total for t, s in enumerate(states)]
         else:
-            with fast.unrolling(self.network):
+            with fast.unrolling(self.network, linear=self.network.path == "fast"):
                 losses = self._fast(features, flip(features, flips), raw, actions)
         return torch.stack(losses).mean()
 
@@ -170,7 +174,7 @@ class TrainingLoss(nn.Module):
         theta, inputs = state.theta, masked_difference(state.gamma, noisy[0], state.psi)
         for t in range(len(features) - 1):
             action = None if actions is None else self.network.embed(actions[t])
-            logits, theta = self.network(inputs, theta, action)
+            logits, theta = self._step(inputs, theta, action)
             loss_t, inputs = fast.pixel_step(logits.to(features.dtype), features[t + 1], noisy[t + 1], EPSILON)
             losses.append(loss_t)
         return losses

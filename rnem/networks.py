@@ -1,7 +1,8 @@
 """The network: encode a masked difference, update K states that influence each other, decode K predictions.
 
 Sizes and constants are the authors' (github.com/sjoerdvansteenkiste/Relational-NEM, network.py); every layer exists in
-a plain and in a fast implementation of the same mathematics over the same weights, chosen by ``path``.
+a plain and in a fast implementation of the same mathematics over the same weights, chosen by ``path``; ``compiled`` is
+the fast one, which training hands to torch.compile.
 """
 
 from __future__ import annotations
@@ -284,10 +285,11 @@ class Network(nn.Module):
 
     def __init__(self, config: NetworkConfig, path: str = "fast") -> None:
         super().__init__()
-        if path not in ("fast", "plain"):
-            raise ValueError(f"path is {path!r}, and must be 'fast' or 'plain'")
+        if path not in ("fast", "plain", "compiled"):
+            raise ValueError(f"path is {path!r}, and must be 'fast', 'plain' or 'compiled'")
         shape = AUTOENCODERS[config.autoencoder]
         self.config, self.shape, self.path = config, shape, path
+        path = "plain" if path == "plain" else "fast"
         embedded = 10 if config.actions else 0  # width of the authors' action embedding
         self.action = Dense(config.actions, embedded, "relu", path=path) if config.actions else None
         self.encoder = Encoder(shape, path=path)

@@ -514,3 +514,19 @@ def test_both_paths_start_alike_and_an_unknown_one_is_refused():
     assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), quick.state_dict().values(), strict=True))
     with pytest.raises(ValueError, match="path is 'quick', and must be"):
         build(NetworkConfig(), "quick")
+
+
+def test_the_compiled_path_computes_what_the_fast_path_does():
+    """Traced by torch.compile; its eager backend takes the compiler itself out of the test."""
+    compiled = network(path="compiled")
+    quick = network(path="fast")
+    quick.load_state_dict(compiled.state_dict())
+    x, flips, raw, _ = videos(quick)
+    losses = em.TrainingLoss(compiled, backend="eager")(x, flips, raw), em.TrainingLoss(quick)(x, flips, raw)
+    torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
+    for a, b in zip(
+        torch.autograd.grad(losses[0], compiled.parameters()),
+        torch.autograd.grad(losses[1], quick.parameters()),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
