@@ -109,7 +109,7 @@ class TrainingConfig:
     patience: int = 10
     """Validations without a better loss before training stops; 0 for never."""
     path: Literal["fast", "plain", "compiled"] = "fast"
-    """Implementation of the same mathematics (float32 results differ by rounding); compiled: torch.compile, for GPUs."""
+    """Implementation of the same mathematics (results differ by rounding); compiled: for GPUs."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Lightning Fabric's word for it."""
 

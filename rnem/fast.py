@@ -189,7 +189,7 @@ class Linear(nn.Linear):
 
 @contextmanager
 def unrolling(network: nn.Module, *, linear: bool = True) -> Iterator[None]:
-    """What all steps of an unroll share is computed once: kernels of phases, and (``linear``) dense layers' gradients."""
+    """What all steps of an unroll share is computed once: phase kernels, and (``linear``) dense layers' gradients."""
     parts = [m for m in network.modules() if hasattr(m, "begin") and (linear or not isinstance(m, Linear))]
     for part in parts:
         part.begin()

@@ -168,6 +168,8 @@ class _Training:
     def _check_finite(self) -> None:
         """Mean of the last losses, with one synchronisation for all of them."""
         losses = torch.stack(self.running)
+        if self.fabric.world_size > 1:  # also so that all processes stop together
+            losses = self.fabric.all_reduce(losses, reduce_op="mean")
         if not bool(losses.isfinite().all()):
             first = self.update - len(losses) + int((~losses.isfinite()).nonzero()[0])
             raise TrainingError(
