@@ -88,6 +88,7 @@ class _Training:
         self.update, self.rows, self.seconds, self.stale, self.best = 0, [], 0.0, 0, math.inf
         self.environment = runs.environment()
         self.running: list[Tensor] = []
+        self.last_losses: Tensor | None = None
 
     def _data_device(self) -> torch.device:
         """The GPU where there is one; its float64 physics equals the CPU's but for the last bits of sums."""
@@ -113,11 +114,12 @@ class _Training:
                 self._write(TRUNK)
             self._one_update()
             bar.update(self.training.batch)
+            bar.set_postfix_str(self._shown(), refresh=False)
             if self.update % self.training.evaluate_every == 0 or self.update == self.training.updates:
                 self.seconds += time.monotonic() - begun
                 begun = time.monotonic()
-                row = self._evaluate(validation)
-                bar.set_postfix_str(f"loss {row['loss']:.1f} bce {row['bce']:.1f} ari {row['ari']:.2f}")
+                self._evaluate(validation)
+                bar.set_postfix_str(self._shown())
                 self.seconds += time.monotonic() - begun
                 self._write(CHECKPOINT)
                 begun = time.monotonic()
@@ -129,6 +131,14 @@ class _Training:
             self._write(CHECKPOINT)
             return None
         return self._finish()
+
+    def _shown(self) -> str:
+        """Of the progress bar: mean training loss of the last updates, and the last validation."""
+        shown = "" if self.last_losses is None else f"loss {self.last_losses.mean():.1f}"
+        if self.rows:
+            row = self.rows[-1]
+            shown += f", validation loss {row['loss']:.1f} bce {row['bce']:.1f} ari {row['ari']:.2f}"
+        return shown
 
     def _one_update(self) -> None:
         factor = step_size(self.training, self.update)
@@ -178,7 +188,7 @@ class _Training:
                 f"the last good checkpoint stays in {self.folder}"
             )
         self.running.clear()
-        self.last_losses = losses
+        self.last_losses = losses.cpu()
 
     # ------------------------------------------------------------------------------------------------ validation
 
