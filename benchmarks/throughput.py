@@ -62,35 +62,35 @@ def measure(case: Case) -> dict:
     size = network.shape.size
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    def update(u: int) -> float:
-        begun = time.perf_counter()
+    def update(u: int) -> None:
         x = stream[u].features.float()
-        data = time.perf_counter() - begun
         flips = (torch.rand(x.shape) < run.training.noise).float()
         loss(x, flips, torch.randn(case.batch, case.components, 1, size, size)).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        return data
 
     update(0), update(1)
     print("ready", flush=True)
     sys.stdin.readline()  # the parent starts all measurements of a group at the same moment
-    times, data, u = [], 0.0, 2
+    times, u = [], 2
     begun = time.perf_counter()
     while time.perf_counter() - begun < case.seconds or len(times) < 2:
         t = time.perf_counter()
-        data += update(u)
+        update(u)
         times.append(time.perf_counter() - t)
         u += 1
-    elapsed = time.perf_counter() - begun
+    speed = case.batch / statistics.median(times)
+    begun = time.perf_counter()
+    videos.generate(run.data, "training", videos.BLOCK, videos.BLOCK, case.steps + 1)
+    seconds_a_video = (time.perf_counter() - begun) / videos.BLOCK
     return {
-        "sequences_per_s": case.batch / statistics.median(times),
+        "sequences_per_s": speed,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "training_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
         "gflop_per_sequence": _gflop(loss, case, size) / case.batch,
-        "data_share": data / elapsed,
+        "data_share": seconds_a_video * speed,
         "peak_gflops": _matrix_product_peak(),
     }
 

@@ -140,12 +140,13 @@ def unroll(
     From step ``real_steps`` on the model is fed its own prediction (rollout); later frames are not read.
     """
     state = initial_state(network, raw)
-    for t in range(len(features) - 1):
-        real = real_steps is None or t < real_steps
-        x = features[t] if real else own_prediction(state)
-        action = None if actions is None else network.embed(actions[t], action_order)
-        state = step(network, state, flip(x, flips[t]), features[t + 1] if real else None, action)
-        yield state
+    with fast.unrolling(network, linear=False):
+        for t in range(len(features) - 1):
+            real = real_steps is None or t < real_steps
+            x = features[t] if real else own_prediction(state)
+            action = None if actions is None else network.embed(actions[t], action_order)
+            state = step(network, state, flip(x, flips[t]), features[t + 1] if real else None, action)
+            yield state
 
 
 class TrainingLoss(nn.Module):
