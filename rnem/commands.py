@@ -264,7 +264,7 @@ Runs = (
 @dataclass
 class Chapter:
     """Execute a chapter of the book, or say which are out of date.
-    $ rnem chapter balls --force
+    $ rnem chapter accuracy --force
     """
 
     name: Annotated[str | None, Positional, arg(metavar="[NAME]")] = None
