@@ -52,6 +52,7 @@ def measure(case: Case) -> dict:
     from rnem import config, em, networks, optim, videos
 
     torch.set_num_threads(case.threads)
+    torch.set_flush_denormal(True)  # as training does
     torch.manual_seed(0)
     run = config.named(case.run)
     shape = dataclasses.replace(run.network, components=case.components)

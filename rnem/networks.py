@@ -260,9 +260,9 @@ class RecurrentCore(nn.Module):
 class LSTMCore(nn.Module):
     """Layer-normalised LSTM of TensorFlow 1: tanh, forget bias 1, gates i j f o without bias, normalised c carried."""
 
-    def __init__(self, code: int, state: int) -> None:
+    def __init__(self, code: int, state: int, *, path: str) -> None:
         super().__init__()
-        self.carried = 2 * state
+        self.carried, self.path = 2 * state, path
         self.gates = nn.Linear(code + state, 4 * state, bias=False)
         nn.init.xavier_uniform_(self.gates.weight)
         self.norms = nn.ModuleDict({name: Norm(state) for name in ("input", "transform", "forget", "output", "state")})
@@ -271,10 +271,13 @@ class LSTMCore(nn.Module):
         """Next state (B,K,2D), c and h side by side, and what the decoder reads (B*K,D)."""
         c, h = theta.flatten(0, 1).chunk(2, 1)
         gates = self.gates(torch.cat([code.flatten(0, 1), h], 1)).chunk(4, 1)  # 4 x (B*K,D)
-        i, j, f, o = (self.norms[n](g) for n, g in zip(("input", "transform", "forget", "output"), gates, strict=True))
-        c = self.norms["state"](c * torch.sigmoid(f + 1) + torch.sigmoid(i) * torch.tanh(j))
+        i, j, f, o = (self._norm(n, g) for n, g in zip(("input", "transform", "forget", "output"), gates, strict=True))
+        c = self._norm("state", c * torch.sigmoid(f + 1) + torch.sigmoid(i) * torch.tanh(j))
         h = torch.tanh(c) * torch.sigmoid(o)
         return torch.cat([c, h], 1).view_as(theta), h
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        return _norm_act(x, self.norms[name], "linear", self.path)
 
 
 # ------------------------------------------------------------------------------------------------- the whole
@@ -294,7 +297,7 @@ class Network(nn.Module):
         self.action = Dense(config.actions, embedded, "relu", path=path) if config.actions else None
         self.encoder = Encoder(shape, path=path)
         if config.model == "lstm":
-            self.core: nn.Module = LSTMCore(shape.code, config.state)
+            self.core: nn.Module = LSTMCore(shape.code, config.state, path=path)
         else:
             if config.model in ("rnem", "rnem_noatt"):
                 attention = config.attention if config.model == "rnem" else 0

@@ -399,10 +399,11 @@ def test_the_state_is_carried_without_the_normalisation_that_the_decoder_sees():
         torch.testing.assert_close(read, torch.sigmoid(net.core.norm(new)))
 
 
-def test_the_lstm_is_the_layer_normalised_one_of_tensorflow_1():
+@pytest.mark.parametrize("path", ["plain", "fast"])
+def test_the_lstm_is_the_layer_normalised_one_of_tensorflow_1(path):
     torch.manual_seed(0)
     D, code, rows = 5, 7, 3
-    core = LSTMCore(code, D).double()
+    core = LSTMCore(code, D, path=path).double()
     with torch.no_grad():
         for p in core.parameters():
             p.add_(0.3 * torch.randn_like(p))
