@@ -86,7 +86,7 @@ class _Training:
             config.data, self.training.steps + 1, self.training.batch, config.seed, device=self._data_device()
         )
         self.update, self.rows, self.seconds, self.stale, self.best = 0, [], 0.0, 0, math.inf
-        self.environment = runs.environment()
+        self.environment = runs.environment(fabric.device)
         self.running: list[Tensor] = []
         self.last_losses: Tensor | None = None
 
@@ -109,7 +109,7 @@ class _Training:
             mininterval=1.0,
         )
         begun = time.monotonic()
-        while self.update < last:
+        while self.update < last and not self._out_of_patience():
             if self.update == trunk_end(self.training) and self.training.decay:
                 self._write(TRUNK)
             self._one_update()
@@ -123,14 +123,14 @@ class _Training:
                 self.seconds += time.monotonic() - begun
                 self._write(CHECKPOINT)
                 begun = time.monotonic()
-                if self.training.patience and self.stale >= self.training.patience:
-                    break
         bar.close()
-        out_of_patience = self.training.patience and self.stale >= self.training.patience
-        if self.update < self.training.updates and not out_of_patience:
+        if self.update < self.training.updates and not self._out_of_patience():
             self._write(CHECKPOINT)
             return None
         return self._finish()
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.training.patience <= self.stale
 
     def _shown(self) -> str:
         """Of the progress bar: mean training loss of the last updates, and the last validation."""
