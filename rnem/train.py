@@ -83,16 +83,12 @@ class _Training:
         self.model, *self.optimizers = fabric.setup(em.TrainingLoss(self.network), *self.optimizers)
         self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
         self.stream = videos.Stream(
-            config.data, self.training.steps + 1, self.training.batch, config.seed, device=self._data_device()
+            config.data, self.training.steps + 1, self.training.batch, config.seed, device=fabric.device
         )
         self.update, self.rows, self.seconds, self.stale, self.best = 0, [], 0.0, 0, math.inf
         self.environment = runs.environment(fabric.device)
         self.running: list[Tensor] = []
         self.last_losses: Tensor | None = None
-
-    def _data_device(self) -> torch.device:
-        """The GPU where there is one; its float64 physics equals the CPU's but for the last bits of sums."""
-        return self.fabric.device
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -218,16 +214,18 @@ class _Training:
     # ------------------------------------------------------------------------------------------------ state
 
     def _tensors(self) -> dict[str, Tensor]:
+        carried = optim.state_tensors(self.network, self._bare_optimizers())
         weights = {f"network/{name}": p for name, p in self.network.state_dict().items()}
-        return weights | {f"optimizer/{k}": v for k, v in self._optimizer_tensors().items()}
+        return weights | {f"optimizer/{name}": value for name, value in carried.items()}
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        return optim.state_tensors(self.network, [getattr(o, "optimizer", o) for o in self.optimizers])
+    def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
+        """As torch made them, without the wrappers of Fabric."""
+        return [o.optimizer for o in self.optimizers]
 
     def _meta(self) -> dict:
         return {
             "update": self.update, "rows": self.rows, "seconds": self.seconds, "stale": self.stale,
-            "best": None if math.isinf(self.best) else self.best, "environment": self.environment,
+            "best": None if math.isinf(self.best) else self.best,
         }  # fmt: skip
 
     def _write(self, name: str) -> None:
@@ -237,9 +235,8 @@ class _Training:
         self.fabric.barrier()
 
     def _restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
-        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k[0] == "n"})
-        state = {k.removeprefix("optimizer/"): v for k, v in tensors.items() if k[0] == "o"}
-        optim.load_state_tensors(self.network, [getattr(o, "optimizer", o) for o in self.optimizers], state)
+        self.network.load_state_dict(_below("network/", tensors))
+        optim.load_state_tensors(self.network, self._bare_optimizers(), _below("optimizer/", tensors))
         self.update, self.rows, self.seconds, self.stale = meta["update"], meta["rows"], meta["seconds"], meta["stale"]
         self.best = math.inf if meta["best"] is None else meta["best"]
 
@@ -264,7 +261,7 @@ class _Training:
     def _finish(self) -> runs.Run:
         weights = self.network.state_dict()
         if self.training.patience and (found := runs.read_state(self.folder / BEST)):
-            weights = {k.removeprefix("network/"): v for k, v in found[0].items() if k[0] == "n"}
+            weights = _below("network/", found[0])
         trunk = runs.read_state(self.folder / TRUNK) if self.training.decay else None
         if self.fabric.is_global_zero:
             runs.save(
@@ -285,3 +282,8 @@ class _Training:
                 (self.folder / name).unlink(missing_ok=True)
         self.fabric.barrier()
         return runs.load(self.config, self.root)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
