@@ -87,6 +87,8 @@ class TrainingConfig:
     """B, sequences an update."""
     steps: int = 30
     """Predicted frames a sequence (T - 1 of its T frames)."""
+    curriculum: tuple[tuple[int, int], ...] = ()
+    """(update, steps) pairs: before that update sequences have so many predicted frames only; after all, ``steps``."""
     optimizer: Literal["adam", "muon"] = "adam"
     lr: float = 1e-3
     """Adam's step size (everything, or what Muon leaves)."""
@@ -114,6 +116,10 @@ class TrainingConfig:
     """Lightning Fabric's word for it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "curriculum", tuple(tuple(stage) for stage in self.curriculum))  # JSON has lists
+        for stage in self.curriculum:
+            if len(stage) != 2 or not 1 <= stage[1] <= self.steps:
+                raise ValueError(f"training.curriculum has {stage}, no (update, steps) with 1 to {self.steps} steps")
         for name in ("updates", "batch", "steps", "evaluate_every", "validation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}, and must be at least 1")
@@ -153,6 +159,17 @@ class RunConfig:
 def to_dict(config: RunConfig) -> dict:
     """Plain JSON types, in field order."""
     return dataclasses.asdict(config)
+
+
+ADDED_LATER = {"curriculum": ()}
+"""Training fields younger than some runs -> the value by which those were trained; at that value no key has them."""
+
+
+def identity(config: RunConfig) -> dict:
+    """What a run's key is made from: :func:`to_dict` without ADDED_LATER at their old values."""
+    tree = to_dict(config)
+    tree["training"] = {k: v for k, v in tree["training"].items() if k not in ADDED_LATER or v != ADDED_LATER[k]}
+    return tree
 
 
 def from_dict(tree: dict) -> RunConfig:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from rnem import em, metrics
-from rnem.claims import Measure
 from rnem.networks import Network, build
 from rnem.runs import Run
-from rnem.videos import Videos, fixed
+from rnem.videos import Videos
 
 QUANTITIES = {
     "loss": "training loss: gamma BCE + (1 - gamma) KL, summed over components (nats)",
@@ -149,59 +144,3 @@ def _network(network: Network | Run) -> Network:
 
 def _device(network: Network) -> torch.device:
     return next(network.parameters()).device
-
-
-def table(
-    runs: list[Run],
-    data: str,
-    *,
-    count: int = 500,
-    frames: int = 51,
-    noise: float = 0.0,
-    real_steps: int | None = None,
-) -> pd.DataFrame:
-    """Evaluate runs on the fixed test set: one row per run and step, QUANTITIES averaged over sequences.
-
-    ``step`` is the number of the predicted frame, from 1.
-    """
-    test = fixed(data, "test", count, frames)
-    parts = []
-    for run in runs:
-        result = evaluate(run, test, noise=noise, real_steps=real_steps)
-        network = run.config.network
-        part = pd.DataFrame({q: result.curve(q) for q in QUANTITIES})
-        part.insert(0, "step", np.arange(1, frames))
-        parts.append(part.assign(model=network.model, components=network.components, seed=run.seed, run=run.path.name))
-    return pd.concat(parts, ignore_index=True)
-
-
-def measurer(
-    runs: Mapping[str, list[Run]], *, count: int = 500, frames: int = 51, noise: float = 0.0
-) -> Callable[[str, Measure], dict[int, float]]:
-    """A function for :func:`rnem.claims.judge`: (model, measure) -> one number per seed, each run evaluated once.
-
-    ``runs`` holds finished runs by name (``<profile>-<data>-<model>``); of a run trained on the videos of the measure,
-    or else on balls4mass, the size of the frames is taken too.
-    """
-
-    by_path = {run.path: run for found in runs.values() for run in found}  # a Run holds a dict, so it has no hash
-
-    @functools.cache
-    def numbers(path: Path, data: str, real_steps: int | None, components: int | None) -> Evaluation:
-        network = load_network(by_path[path], components=components)
-        return evaluate(network, fixed(data, "test", count, frames), noise=noise, real_steps=real_steps)
-
-    def measure(model: str, what: Measure) -> dict[int, float]:
-        profile = next(iter(runs)).split("-")[0]
-        trained = what.data if f"{profile}-{what.data}-{model}" in runs else "balls4mass"
-        found = runs.get(f"{profile}-{trained}-{model}", [])
-        result = {}
-        for run in found:
-            data = what.data + run.config.data.removeprefix(trained)
-            e = numbers(run.path, data, what.real_steps, what.components)
-            above, _, below = what.quantity.partition("/")
-            value = e.mean(above, what.first, what.last)
-            result[run.seed] = value / e.mean(below, what.first, what.last) if below else value
-        return result
-
-    return measure

@@ -28,7 +28,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from rnem.config import RunConfig, from_dict, to_dict
+from rnem.config import RunConfig, from_dict, identity, to_dict
 from rnem.provenance import code_digest, environment, repository
 from rnem.storage import (
     MANIFEST,
@@ -77,8 +77,8 @@ def runs_root() -> Path:
 
 
 def key(config: RunConfig) -> str:
-    """10 hex digits of the SHA-256 over every field of the config, as JSON with sorted names and 1.0 as 1."""
-    return hashlib.sha256(canonical(_plain(to_dict(config)), allow_nan=False).encode()).hexdigest()[:10]
+    """10 hex digits of the SHA-256 over every field of the config (see config.identity), sorted JSON with 1.0 as 1."""
+    return hashlib.sha256(canonical(_plain(identity(config)), allow_nan=False).encode()).hexdigest()[:10]
 
 
 def folder(config: RunConfig, root: Path | str | None = None) -> Path:

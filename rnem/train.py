@@ -31,6 +31,11 @@ def step_size(training: TrainingConfig, update: int) -> float:
     return warm * (min((training.updates - update) / left, 1.0) if left else 1.0)
 
 
+def sequence_steps(training: TrainingConfig, update: int) -> int:
+    """Predicted frames of the sequences of update number ``update``, by the curriculum."""
+    return next((steps for end, steps in training.curriculum if update < end), training.steps)
+
+
 def trunk_end(training: TrainingConfig) -> int:
     """Updates before the decay begins: what a longer run has in common with this one."""
     return training.updates - round(training.decay * training.updates)
@@ -156,7 +161,7 @@ class _Training:
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """This process' share of the batch of this update: features, flips (T,B,1,H,W), raw gamma, actions."""
         device, world, rank = self.fabric.device, self.fabric.world_size, self.fabric.global_rank
-        batch = self.stream[self.update]
+        batch = self.stream[self.update].first(sequence_steps(self.training, self.update) + 1)
         features = batch.features.to(device, torch.float32)
         generator = generator_for(self.config.seed, self.update, device)
         flips = (torch.rand(features.shape, generator=generator, device=device) < self.training.noise).float()

@@ -1,0 +1,171 @@
+"""Measures of finished runs, computed once: what takes seconds per run is kept beside the runs, and committed.
+
+    data/measures/<run's folder>/<what>-<key>.csv      one line of JSON about it, then the table
+
+The key covers the run's digest (weights, metrics, config), the settings and the version of the measure. A version is
+raised by hand when a measure changes its meaning; a test compares each with numbers that it once gave.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rnem import evaluate, storage
+from rnem.claims import Measure
+from rnem.runs import Run, data_root
+from rnem.videos import fixed
+
+CURVES_VERSION = 1
+"""Of what :func:`curves` gives; raised when rnem.evaluate or the test videos change their meaning."""
+
+DIGITS = 7
+"""Significant digits that are kept."""
+
+
+def cached(run: Run, what: str, version: int, compute: Callable[[], pd.DataFrame], **settings) -> pd.DataFrame:
+    """The table that ``compute`` gives for a run, or gave before; numbers to DIGITS digits.
+
+    ``settings`` (plain JSON values) are everything else that decides the table. A damaged file is computed again, with a
+    warning. Where the folder cannot be written, the table is still returned.
+    """
+    about = {"what": what, "version": version, "run": run.manifest["digest"], "settings": settings}
+    key = hashlib.sha256(storage.canonical(about).encode()).hexdigest()[:10]
+    path = data_root() / "measures" / run.path.name / f"{what}-{key}.csv"
+    body = _read(path, about)
+    if body is None:
+        body = compute().to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+        _write(path, about, body)
+    # Read back even when it was just computed, so that the first reader sees what every later one does.
+    return pd.read_csv(io.StringIO(body))
+
+
+def _read(path: Path, about: dict) -> str | None:
+    """The table's text; None where there is none, or where it is not what was written."""
+    try:
+        head, _, body = path.read_text(encoding="utf-8").partition("\n")
+        if json.loads(head) == about | {"sha256": _digest(body)}:
+            return body
+        problem = "was edited or belongs to another run"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read ({str(error).splitlines()[0]})"
+    warnings.warn(f"{path} {problem}: it is computed again", stacklevel=3)
+    return None
+
+
+def _write(path: Path, about: dict, body: str) -> None:
+    text = json.dumps(about | {"sha256": _digest(body)}, sort_keys=True) + "\n" + body
+    try:
+        with storage.writing(f"measure {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            storage.replace_file(path, text.encode())
+    except storage.RunError as error:
+        warnings.warn(f"not kept: {error}", stacklevel=3)
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------------------- curves
+
+
+def curves(
+    run: Run,
+    data: str,
+    *,
+    count: int = 500,
+    frames: int = 51,
+    noise: float = 0.0,
+    real_steps: int | None = None,
+    components: int | None = None,
+) -> pd.DataFrame:
+    """A run on the first ``count`` test videos of a data set: a row per predicted frame and number of balls.
+
+    Columns: ``step`` (number of the predicted frame, from 1), ``balls``, ``videos`` (how many have so many balls), and
+    every one of evaluate.QUANTITIES, averaged over these videos. ``components`` is K where it is not the training's.
+    """
+
+    def compute() -> pd.DataFrame:
+        test = fixed(data, "test", count, frames)
+        network = evaluate.load_network(run, components=components)
+        result = evaluate.evaluate(network, test, noise=noise, real_steps=real_steps)
+        balls = (test.masses > 0).sum(1).numpy()  # (N,)
+        parts = []
+        for number in np.unique(balls):
+            some = evaluate.Evaluation({q: v[:, balls == number] for q, v in result.values.items()}, real_steps)
+            part = pd.DataFrame({q: some.curve(q) for q in evaluate.QUANTITIES})
+            part.insert(0, "step", np.arange(1, frames))
+            part.insert(1, "balls", number)
+            part.insert(2, "videos", int((balls == number).sum()))
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    return cached(
+        run, "curves", CURVES_VERSION, compute,
+        data=data, count=count, frames=frames, noise=noise, real_steps=real_steps, components=components,
+    )  # fmt: skip
+
+
+def over_videos(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Means of the quantities over videos, whatever their number of balls, by the columns ``by``."""
+    quantities = [q for q in evaluate.QUANTITIES if q in rows]
+    weighted = rows[quantities].mul(rows["videos"], axis=0)
+    counts = rows[quantities].notna().mul(rows["videos"], axis=0)
+    groups = [rows[column] for column in by]
+    return (weighted.groupby(groups).sum() / counts.groupby(groups).sum()).reset_index()
+
+
+def table(runs: Iterable[Run], data: str, **settings) -> pd.DataFrame:
+    """:func:`curves` of several runs, over all videos: a row per run and step, with columns model, components, seed, run."""
+    parts = []
+    for run in runs:
+        network = run.config.network
+        part = over_videos(curves(run, data, **settings), ["step"])
+        parts.append(part.assign(model=network.model, components=network.components, seed=run.seed, run=run.path.name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def measurer(
+    runs: Mapping[str, list[Run]], *, count: int = 500, frames: int = 51, noise: float = 0.0
+) -> Callable[[str, Measure], dict[int, float]]:
+    """A function for :func:`rnem.claims.judge`: (model, measure) -> one number per seed.
+
+    ``runs`` holds finished runs by name (``<profile>-<data>-<model>``); of a run trained on the videos of the measure,
+    or else on balls4mass, the size of the frames is taken too.
+    """
+    by_path = {run.path: run for found in runs.values() for run in found}  # a Run holds a dict, so it has no hash
+
+    @functools.cache
+    def numbers(path: Path, data: str, real_steps: int | None, components: int | None) -> pd.DataFrame:
+        settings = {
+            "real_steps": real_steps,
+            "components": components,
+            "count": count,
+            "frames": frames,
+            "noise": noise,
+        }
+        return over_videos(curves(by_path[path], data, **settings), ["step"]).set_index("step")
+
+    def one(run: Run, data: str, what: Measure) -> float:
+        mean = numbers(run.path, data, what.real_steps, what.components).loc[what.first : what.last].mean()
+        above, _, below = what.quantity.partition("/")
+        return float(mean[above] / mean[below] if below else mean[above])
+
+    def measure(model: str, what: Measure) -> dict[int, float]:
+        profile = next(iter(runs)).split("-")[0]
+        trained = what.data if f"{profile}-{what.data}-{model}" in runs else "balls4mass"
+        found = runs.get(f"{profile}-{trained}-{model}", [])
+        return {run.seed: one(run, what.data + run.config.data.removeprefix(trained), what) for run in found}
+
+    return measure
