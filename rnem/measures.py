@@ -8,6 +8,7 @@ raised by hand when a measure changes its meaning; a test compares each with num
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import io
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from rnem import evaluate, storage
+from rnem import em, evaluate, storage
 from rnem.claims import Measure
+from rnem.networks import build
 from rnem.runs import Run, data_root
 from rnem.videos import fixed
 
@@ -166,6 +169,41 @@ def measurer(
         profile = next(iter(runs)).split("-")[0]
         trained = what.data if f"{profile}-{what.data}-{model}" in runs else "balls4mass"
         found = runs.get(f"{profile}-{trained}-{model}", [])
+        if what.quantity == "identity":
+            return {run.seed: identity_difference(run) for run in found}
+        if what.quantity == "sequences":
+            goals = {run.seed: run for run in runs.get(f"{profile}-{trained}-{what.until}", [])}
+            return {run.seed: sequences_until(run, goals[run.seed]) for run in found if run.seed in goals}
         return {run.seed: one(run, what.data + run.config.data.removeprefix(trained), what) for run in found}
 
     return measure
+
+
+def sequences_until(run: Run, goal: Run) -> float:
+    """Training sequences that ``run`` saw until its validation BCE was first at most the final one of ``goal``."""
+    final = goal.metrics()["bce"].iloc[-1]
+    rows = run.metrics()
+    return float(rows.loc[rows["bce"] <= final, "sequences"].min()) if (rows["bce"] <= final).any() else float("inf")
+
+
+@torch.no_grad()
+def identity_difference(run: Run, steps: int = 20) -> float:
+    """Largest difference between psi of a network without interaction and of K separate RNNs with the same weights.
+
+    Each of these sees only its own component's masked differences; all competition is in gamma. 4 test videos.
+    """
+    network = evaluate.load_network(run)
+    one = build(dataclasses.replace(network.config, model="rnn", components=1))
+    one.load_state_dict(network.state_dict())
+    x = fixed(run.config.data, "test", 4, steps + 1).features.float()  # (T,B,1,H,W)
+    flips, raw = evaluate.initial_draws(tuple(x.shape), network.config.components, 0.0, 0, "cpu")
+    state = em.initial_state(network, raw)
+    alone = [one.initial_state(len(raw)) for _ in range(network.config.components)]
+    largest = 0.0
+    for t in range(steps):
+        inputs = em.masked_difference(state.gamma, x[t], state.psi)  # (B,K,1,H,W)
+        state = em.step(network, state, x[t], x[t + 1])
+        for k in range(network.config.components):
+            logits, alone[k] = one(inputs[:, k : k + 1], alone[k])  # (B,1,1,H,W)
+            largest = max(largest, float((torch.sigmoid(logits[:, 0]) - state.psi[:, k]).abs().max()))
+    return largest

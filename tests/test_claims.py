@@ -29,6 +29,10 @@ def test_higher_is_better_turns_the_rule_around():
     assert outcome(floor, [0.81, 0.95, 0.7]) == "fails"
 
 
+def test_a_loss_that_is_never_reached_fails():
+    assert outcome(LOWER, [10.0, float("inf"), 12.0], [100.0] * 3) == "fails"
+
+
 def test_no_verdict_from_diverged_runs():
     assert outcome(LOWER, [float("nan")] * 3, [1.0] * 3) == "untested"
 
@@ -61,4 +65,4 @@ def test_every_claim_names_runs_and_quantities_that_exist():
             data = "balls3curtain" if c.measure.data == "balls3curtain" else "balls4mass"
             for model in filter(None, (c.subject, c.reference)):
                 assert f"laptop-{data}-{model}" in RUNS, (claim.id, model)
-            assert set(c.measure.quantity.split("/")) <= set(QUANTITIES), claim.id
+            assert set(c.measure.quantity.split("/")) <= {*QUANTITIES, "sequences", "identity"}, claim.id
