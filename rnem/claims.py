@@ -160,9 +160,7 @@ CLAIMS: dict[str, Claim] = {
             "Factoring interactions into pairs makes it learn efficiently: it needs few sequences to be as good as others get.",
             "poster",
             "no number given",
-            tuple(
-                Comparison(Measure("sequences", until=other), RNEM, other, bound=0.5) for other in ("lstm", NEM)
-            ),
+            tuple(Comparison(Measure("sequences", until=other), RNEM, other, bound=0.5) for other in ("lstm", NEM)),
         ),
         Claim(
             "identity",
@@ -205,18 +203,43 @@ def verdict(outcomes: Sequence[Outcome]) -> Verdict:
     return "not replicated" if all(o == "fails" for o in outcomes) else "partly replicated"
 
 
-def judge(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> tuple[Verdict, list[Outcome]]:
-    """The verdict on a claim and the outcome of each comparison.
+@dataclass(frozen=True)
+class Decided:
+    """A comparison with the numbers that decided it, one per seed (the seeds that both sides have)."""
 
-    ``measure(model, what)`` gives one number per seed; comparisons use the seeds that both sides have.
-    """
-    outcomes: list[Outcome] = []
+    comparison: Comparison
+    seeds: tuple[int, ...]
+    subject: tuple[float, ...]
+    reference: tuple[float, ...] | None
+
+    @property
+    def outcome(self) -> Outcome:
+        return outcome(self.comparison, self.subject, self.reference)
+
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """What is held against the bound: subject / reference, or the subject alone."""
+        if self.reference is None:
+            return self.subject
+        return tuple(s / r for s, r in zip(self.subject, self.reference, strict=True))
+
+
+def decide(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> list[Decided]:
+    """Every comparison of a claim; ``measure(model, what)`` gives one number per seed."""
+    decided = []
     for c in claim.comparisons:
-        subject = measure(c.subject, c.measure)
-        if c.reference is None:
-            outcomes.append(outcome(c, list(subject.values())))
-            continue
-        reference = measure(c.reference, c.reference_measure or c.measure)
-        seeds = sorted(subject.keys() & reference.keys())
-        outcomes.append(outcome(c, [subject[s] for s in seeds], [reference[s] for s in seeds]))
+        subject, reference = measure(c.subject, c.measure), None
+        seeds = subject.keys()
+        if c.reference is not None:
+            reference = measure(c.reference, c.reference_measure or c.measure)
+            seeds = subject.keys() & reference.keys()
+        order = tuple(sorted(seeds))
+        ours, theirs = (None if side is None else tuple(side[s] for s in order) for side in (subject, reference))
+        decided.append(Decided(c, order, ours, theirs))
+    return decided
+
+
+def judge(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> tuple[Verdict, list[Outcome]]:
+    """The verdict on a claim and the outcome of each comparison, see :func:`decide`."""
+    outcomes = [each.outcome for each in decide(claim, measure)]
     return verdict(outcomes), outcomes

@@ -163,6 +163,46 @@ class Rollout:
             print(f"wrote {self.out}: truth, prediction and grouping side by side, a row per video")
 
 
+@dataclass
+class Campaign:
+    """List the runs that the claims of a profile need, with their cost, and train what is missing.
+    $ rnem campaign laptop --jobs 2
+    """
+
+    profile: Annotated[Literal["smoke", "laptop", "paper"], Positional]
+    """Which size."""
+    jobs: int = 2
+    """Runs trained at the same time."""
+    threads: int = 1
+    """Threads of each on the CPU."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to train on."""
+    part: str = ""
+    """Only runs with this in their names."""
+    dry_run: bool = False
+    """Only list them."""
+
+    def __call__(self) -> int:
+        at_least(1, jobs=self.jobs, threads=self.threads)
+        from rnem import campaign
+
+        available(self.accelerator, 1)
+        planned = [each for each in campaign.plan(self.profile) if self.part in each.config.name]
+        if not planned:
+            raise UserError(f"no run of the {self.profile} campaign has {self.part!r} in its name")
+        rows = [(each.label, str(each.config.training.updates), "finished" if each.finished else "missing",
+                 f"{each.seconds / 60:.0f}") for each in planned]  # fmt: skip
+        print_table(("run", "updates", "state", "thread-minutes"), rows)
+        missing = [each for each in planned if not each.finished]
+        cost = sum(each.seconds for each in missing) / 60
+        print(f"{len(planned) - len(missing)} finished, {len(missing)} missing: {cost:.0f} thread-minutes")
+        if self.dry_run or not missing:
+            return 0
+        print(f"training {self.jobs} at a time, about {cost / self.jobs:.0f} minutes; stop and repeat this as you like")
+        failed = campaign.train(planned, self.jobs, accelerator=self.accelerator, threads=self.threads)
+        return 1 if failed else 0
+
+
 # ----------------------------------------------------------------------------------------------------------------- runs
 
 

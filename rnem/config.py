@@ -217,6 +217,19 @@ def _balls(profile: str, balls: str, model: Model, components: int, **training) 
     )
 
 
+def _with_authors_training(run: RunConfig) -> RunConfig:
+    """The authors' optimiser and noise at another size, for as many updates: what departing from them does."""
+    profile, data, model = run.name.split("-", 2)
+    theirs = {
+        name: getattr(_TRAINING["paper"], name)
+        for name in ("optimizer", "lr", "muon_lr", "warmup", "decay", "clip", "noise")
+    }
+    run = run.replace(**theirs)
+    return dataclasses.replace(
+        run, name=f"{profile}-{data}-authors_{model}", network=dataclasses.replace(run.network, output_bias=0.0)
+    )
+
+
 def _named() -> dict[str, RunConfig]:
     rows: list[RunConfig] = []
     for profile in PROFILES:
@@ -224,6 +237,7 @@ def _named() -> dict[str, RunConfig]:
         rows += [_balls(profile, "balls4mass", model, 1) for model in ("rnn", "lstm")]
         rows += [_balls(profile, "balls4mass", "rnem", k) for k in (2, 3, 4, 6, 8)]
         rows += [_balls(profile, "balls5mass", "rnem", 5)]
+        rows += [_with_authors_training(_balls(profile, "balls4mass", model, 5)) for model in ("rnem", "nem")]
         rows += [_balls(profile, "balls3curtain", model, 5) for model in ("rnem", "nem")]
         rows += [_balls(profile, "balls3curtain", model, 1) for model in ("rnn", "lstm")]
     return {row.name: row for row in rows}

@@ -1,0 +1,180 @@
+"""A campaign: the runs that the claims of one profile need, what each will cost, and training what is missing.
+
+Every run is trained by a process of its own (``rnem train``), so that one that dies takes nothing along: locks keep two
+campaigns apart, checkpoints let the next call go on where this one was stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rnem import config, runs
+from rnem.config import RunConfig
+from rnem.networks import build
+from rnem.provenance import hardware
+from rnem.train import sequence_steps
+
+SEEDS: tuple[tuple[str, int], ...] = (
+    # (model and K, seeds), in the order of their worth: what most claims compare comes first.
+    ("balls4mass-rnem-k5", 3),
+    ("balls4mass-nem-k5", 3),
+    ("balls4mass-lstm", 3),
+    ("balls4mass-rnn", 3),
+    ("balls4mass-rnem-k8", 3),
+    ("balls4mass-rnem_noatt-k5", 3),
+    ("balls4mass-rnem-k3", 3),
+    ("balls5mass-rnem-k5", 3),
+    ("balls4mass-rnem-k2", 2),
+    ("balls4mass-rnem-k4", 2),
+    ("balls4mass-rnem-k6", 2),
+    ("balls4mass-rnem-k5", 5),
+    ("balls4mass-nem-k5", 5),
+    ("balls4mass-lstm", 5),
+    ("balls4mass-rnn", 5),
+    ("balls4mass-authors_rnem-k5", 1),
+    ("balls4mass-authors_nem-k5", 1),
+)
+"""Later rows with more seeds of the same model are what is added when everything before is finished."""
+GUESSED_FLOPS = 2e10
+"""Floating point operations a second of one thread, where no finished run says how fast this machine is."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a campaign."""
+
+    config: RunConfig
+    finished: bool
+    seconds: float
+    """What it took, or what it will take on one thread of this machine."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.config.name}@{self.config.seed}"
+
+
+def configs(profile: str) -> list[RunConfig]:
+    """Every run of a profile's campaign, the most wanted first."""
+    wanted: dict[tuple[str, int], RunConfig] = {}
+    for name, seeds in SEEDS:
+        for seed in range(seeds):
+            wanted.setdefault((name, seed), config.named(f"{profile}-{name}").replace(seed=seed))
+    # Of models in one row all seeds 0 come before any seed 1, so that comparisons are paired as early as possible.
+    return list(wanted.values())
+
+
+def plan(profile: str, root: Path | None = None) -> list[Planned]:
+    """The campaign's runs, each with whether it is finished and its cost."""
+    speed = _speed(root)
+    planned = []
+    for each in configs(profile):
+        path = runs.folder(each, root)
+        done = path.exists() and not runs.verify(path)
+        took = runs.load(each, root).manifest["wall_seconds"] if done else operations(each) / speed(each)
+        planned.append(Planned(each, done, took))
+    return planned
+
+
+def operations(run: RunConfig) -> float:
+    """Floating point operations of a whole training, counted on one step (backward: twice the forward)."""
+    per_step = _operations_of_a_step(run.network) * run.training.batch
+    steps = sum(sequence_steps(run.training, update) for update in range(run.training.updates))
+    return 3 * per_step * steps
+
+
+@functools.cache
+def _operations_of_a_step(network: config.NetworkConfig) -> int:
+    net = build(network, "plain")
+    size = config.AUTOENCODERS[network.autoencoder].size
+    inputs = torch.zeros(1, network.components, 1, size, size)
+    action = torch.zeros(1, network.components, 10) if network.actions else None
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(inputs, net.initial_state(1), action)
+    return counter.get_total_flops()
+
+
+def _speed(root: Path | None) -> Callable[[RunConfig], float]:
+    """Operations a second that training reaches here: of finished runs of the same network, else of any run."""
+    here = hardware()
+    rates: dict[tuple[bool, str], list[float]] = {}
+    for run in runs.find(root=root):
+        rate = operations(run.config) * run.updates / run.config.training.updates / run.manifest["wall_seconds"]
+        same = run.manifest["hardware"] == here
+        for key in (run.config.network.model, "any"):
+            rates.setdefault((same, key), []).append(rate / run.manifest["threads"])
+
+    def speed(run: RunConfig) -> float:
+        keys = [(same, key) for same in (True, False) for key in (run.network.model, "any")]
+        found = next((rates[key] for key in keys if key in rates), [GUESSED_FLOPS])
+        return sorted(found)[len(found) // 2]
+
+    return speed
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def train(
+    planned: list[Planned],
+    jobs: int,
+    *,
+    accelerator: str = "auto",
+    threads: int = 1,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Train what is not finished, ``jobs`` at a time, in the order given; what failed, a sentence each.
+
+    Whatever ends this call ends the trainings too; each goes on from its checkpoint at the next one.
+    """
+    waiting = [each for each in planned if not each.finished]
+    total, done, begun = sum(each.seconds for each in waiting), 0.0, time.monotonic()
+    running: list[_Training] = []
+    failed: list[str] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(_Training(waiting.pop(0), accelerator, threads))
+            time.sleep(0.2)
+            for training in [each for each in running if each.process.poll() is not None]:
+                running.remove(training)
+                done += training.planned.seconds
+                left = (total - done) * (time.monotonic() - begun) / done
+                if problem := training.problem():
+                    failed.append(problem)
+                clock = time.strftime("%H:%M", time.localtime(time.time() + left))
+                say(problem or f"{training.planned.label}: finished; {left / 60:.0f} minutes are left, until {clock}")
+    finally:
+        for training in running:
+            training.process.terminate()
+    return failed
+
+
+class _Training:
+    """One run being trained by a process of its own."""
+
+    def __init__(self, planned: Planned, accelerator: str, threads: int) -> None:
+        self.planned, self.errors = planned, tempfile.TemporaryFile("w+")  # noqa: SIM115, it goes with this object
+        name, seed = planned.config.name, str(planned.config.seed)
+        command = [sys.executable, "-m", "rnem", "train", name, "--seed", seed, "--threads", str(threads)]
+        command += ["--accelerator", accelerator, "--quiet"]
+        variables = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors, env=variables)
+
+    def problem(self) -> str:
+        """What went wrong with the process that ended, or ""."""
+        if self.process.returncode == 0:
+            return ""
+        self.errors.seek(0)
+        last = next((line.strip() for line in reversed(self.errors.readlines()) if line.strip()), "no message")
+        return f"{self.planned.label}: not finished (exit code {self.process.returncode}): {last}"
