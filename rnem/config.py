@@ -199,8 +199,8 @@ _TRAINING = {
         evaluate_every=20, validation=16, validation_steps=10, patience=0,
     ),
     "laptop": TrainingConfig(
-        updates=12000, batch=16, steps=14, optimizer="muon", muon_lr=3e-3, warmup=100, decay=0.2, clip=1.0, noise=0.02,
-        evaluate_every=500, validation=128, validation_steps=29, patience=0,
+        updates=4000, batch=16, steps=14, optimizer="muon", muon_lr=6e-3, warmup=100, decay=0.5, clip=1.0, noise=0.02,
+        evaluate_every=250, validation=128, validation_steps=29, patience=0,
     ),
     "paper": TrainingConfig(),
 }  # fmt: skip
@@ -230,6 +230,13 @@ def _with_authors_training(run: RunConfig) -> RunConfig:
     )
 
 
+def _longer(run: RunConfig, updates: int) -> RunConfig:
+    """The first runs that were made, three times as long and with smaller steps: what more training gives."""
+    profile, data, model = run.name.split("-", 2)
+    run = dataclasses.replace(run, name=f"{profile}-{data}-long_{model}")
+    return run.replace(updates=updates, muon_lr=3e-3, decay=0.2, evaluate_every=500)
+
+
 def _named() -> dict[str, RunConfig]:
     rows: list[RunConfig] = []
     for profile in PROFILES:
@@ -240,6 +247,9 @@ def _named() -> dict[str, RunConfig]:
         rows += [_with_authors_training(_balls(profile, "balls4mass", model, 5)) for model in ("rnem", "nem")]
         rows += [_balls(profile, "balls3curtain", model, 5) for model in ("rnem", "nem")]
         rows += [_balls(profile, "balls3curtain", model, 1) for model in ("rnn", "lstm")]
+    laptop = {row.name.removeprefix("laptop-balls4mass-"): row for row in rows}
+    long = {"rnem-k5": 12000, "nem-k5": 12000, "lstm": 16000, "rnn": 22000}
+    rows += [_longer(laptop[model], updates) for model, updates in long.items()]
     return {row.name: row for row in rows}
 
 
