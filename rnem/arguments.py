@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,13 @@ def available(accelerator: str, devices: int) -> None:
         raise UserError(f"--accelerator is {accelerator}, and this machine has none that PyTorch can use")
     if accelerator == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"--devices is {devices}, and this machine has {torch.cuda.device_count()} GPUs")
+
+
+def without(flag: str, command, *others: str) -> None:
+    """``--flag`` was given: none of the arguments ``others`` of a command may be, as it decides them."""
+    for field in dataclasses.fields(command):
+        if field.name in others and getattr(command, field.name) != field.default:
+            raise UserError(f"--{field.name.replace('_', '-')} cannot be combined with --{flag}")
 
 
 def probability(**values: float) -> None:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import colorsys
 import contextlib
+import hashlib
+import io
+import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +29,12 @@ from rnem.videos import WORLDS
 
 URL = "https://raw.githubusercontent.com/sjoerdvansteenkiste/Relational-NEM/{commit}/animations/{name}.gif"
 COMMIT = "40b5ad6c74b8f1525711d7e4b6c90aef1e108ef6"
+"""A commit of theirs that has the animations (8a7d0b2, from which our copies are, is not known in full); the hashes
+decide whether a file is the right one."""
+KINDS = {"balls4mass": "balls4mass", "balls678mass": "balls678mass", "curtain": "balls3curtain"}
+"""First word of a video's name -> its world in rnem.videos."""
 HASHES: dict[str, str | None] = {
-    **{f"{kind}_rnem{i}": None for kind in ("balls4mass", "balls678mass", "curtain") for i in (1, 2, 3, 4)},
+    **{f"{kind}_rnem{i}": None for kind in KINDS for i in (1, 2, 3, 4)},
     "balls4mass_rnem1": "sha256:ff30e6ad70e67fc0779ec2a8742634d659463bcb8da559cdb60ba3eecc5a81e6",
     "balls678mass_rnem2": "sha256:181378d2d34b31ff94e313be4b9c8962c7c578e5ac6235ba71ea556deea57736",
     "curtain_rnem1": "sha256:a8cee1c08354dfc4e5bcdad0b3f9b628deb20aeb7c0e4c39f67462391cb290ac",
@@ -50,15 +58,23 @@ class ResultVideo:
     """uint8 (F,64,64,3), component k of K in hue k/K, mixed by gamma"""
 
     @property
+    def kind(self) -> str:
+        """The first word of its name, a key of KINDS where it is one of theirs."""
+        return self.name.split("_")[0]
+
+    @property
     def world(self) -> World:
-        """The world of its balls."""
-        kind = self.name.split("_")[0]
-        return WORLDS["balls3curtain" if kind == "curtain" else kind]
+        """The world of its balls; VideoError where its name does not say."""
+        if self.kind not in KINDS:
+            raise VideoError(
+                f"the name {self.name!r} does not say which balls the video has: it must begin with {', '.join(KINDS)}"
+            )
+        return WORLDS[KINDS[self.kind]]
 
     @property
     def components(self) -> int:
         """K of the model that made it."""
-        return 8 if self.name.startswith("balls678mass") else 5
+        return 8 if self.kind == "balls678mass" else 5
 
     def assignment(self) -> np.ndarray:
         """The component 0..K-1 whose hue is nearest to each colour, uint8 (F,64,64); on balls argmax of gamma."""
@@ -69,31 +85,52 @@ class ResultVideo:
 
 
 def fetch(name: str, folder: str | Path | None = None) -> Path:
-    """Path of a result video: in ``folder`` where one is given, else downloaded (once) and verified."""
+    """Path of a result video: in ``folder`` where one is given, else downloaded (once) and verified.
+
+    Where no hash is known the first download is trusted, and a UserWarning says which hash it has.
+    """
     if name not in HASHES:
         raise VideoError(f"the authors published no result video {name!r}; there are {', '.join(HASHES)}")
     if folder is not None:
         return Path(folder) / f"{name}.gif"
-    url = URL.format(commit=COMMIT, name=name)
+    url, cache = URL.format(commit=COMMIT, name=name), pooch.os_cache("rnem")
+    first = not (Path(cache) / f"{name}.gif").exists()
     try:
-        return Path(pooch.retrieve(url, HASHES[name], f"{name}.gif", pooch.os_cache("rnem"), progressbar=False))
+        path = Path(pooch.retrieve(url, HASHES[name], f"{name}.gif", cache, progressbar=False))
     except (OSError, ValueError) as error:  # no network; a hash that differs
         raise VideoError(f"cannot download {url}: {error}") from None
+    if first and HASHES[name] is None:
+        warnings.warn(
+            f"{path} was downloaded unverified, as no hash of it is known; it has {digest(path)}", stacklevel=2
+        )
+    return path
+
+
+def digest(path: str | Path) -> str:
+    """``sha256:...`` of a file, as HASHES has it; VideoError where it cannot be read."""
+    try:
+        return f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def read(path: str | Path) -> ResultVideo:
     """Read a result video; VideoError says why it is none."""
     try:
-        with Image.open(path) as image:
+        data = Path(path).read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if (width, height) != (SIZE, 194):
+                raise VideoError(f"{path} has frames of {width} x {height} pixels, and a result video 64 x 194")
+            if image.format != "GIF" or not data.endswith(b";"):  # Pillow shows what there is of one without an end
+                raise VideoError(f"{path} is {'truncated' if image.format == 'GIF' else 'no GIF'}")
             frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
     except UnidentifiedImageError:
         raise VideoError(f"{path} is not a picture") from None
+    except (EOFError, SyntaxError, IndexError, struct.error, Image.DecompressionBombError) as error:
+        raise VideoError(f"{path} is damaged: {error}") from None  # what Pillow raises within a file
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror or error}") from None
-    if frames.shape[1:] != (194, SIZE, 3):
-        raise VideoError(
-            f"{path} has frames of {frames.shape[2]} x {frames.shape[1]} pixels, and a result video 64 x 194"
-        )
     truth = frames[:, :64, :, 0]
     if not np.isin(truth, (0, 255)).all():
         raise VideoError(f"{path} is not a result video: its upper part is not binary")
@@ -135,29 +172,37 @@ def find(frame: np.ndarray, world: World, seen: np.ndarray | None = None) -> tup
 def locate(frame: np.ndarray, guess: np.ndarray, radii: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
     """Centres (n,2) near ``guess`` whose discs are the pixels that are on, by least squares over the ``seen`` pixels.
 
-    The residual of a pixel is how far the discs' edges are from putting it on the right side.
+    The residual of a pixel on the wrong side is how far the nearest edge is from putting it right (damped
+    Gauss-Newton); a ball that gets no pixel wrong, such as a hidden one, stays at its guess.
     """
     pixels, on = _centres(seen), frame[seen] if seen is not None else frame.ravel()
+    outside = np.hypot(*(pixels[:, None] - guess).transpose(2, 0, 1)) - radii  # (P,n)
+    near = (np.abs(outside) < 4 * PIXEL).any(1) | (on != (outside < 0).any(1))  # the others have no say
+    pixels, on = pixels[near], on[near]
 
-    def nearest(flat):  # of every pixel: the disc, how far outside it is, the way from the disc's centre
-        way = pixels[:, None] - flat.reshape(-1, 2)  # (P,n,2)
+    def wrong(centres):  # of every pixel on the wrong side: its disc, how far outside it is, the way from its centre
+        way = pixels[:, None] - centres  # (P,n,2)
         outside = np.hypot(way[..., 0], way[..., 1]) - radii
-        which = outside.argmin(1)
-        rows = np.arange(len(pixels))
-        return which, outside[rows, which], way[rows, which]
+        which, rows = outside.argmin(1), np.arange(len(pixels))
+        outside, way = outside[rows, which], way[rows, which]
+        bad = on != (outside < 0)
+        return which[bad], outside[bad], way[bad]
 
-    def residual(flat):
-        _, outside, _ = nearest(flat)
-        return np.where(on, outside.clip(min=0), outside.clip(max=0))
-
-    def jacobian(flat):
-        which, outside, way = nearest(flat)
-        full = np.zeros((len(pixels), *guess.shape))
-        wrong = np.where(on, outside > 0, outside < 0)
-        full[np.arange(len(pixels)), which] = -(wrong / np.hypot(*way.T).clip(min=1e-9))[:, None] * way
-        return full.reshape(len(pixels), -1)
-
-    return optimize.least_squares(residual, guess.ravel(), jacobian).x.reshape(-1, 2)
+    centres, damping, (which, outside, way) = guess, 1e-2, wrong(guess)
+    for _ in range(50):
+        if not len(outside) or damping > 1e3:
+            break
+        jacobian = np.zeros((len(outside), *guess.shape))
+        jacobian[np.arange(len(outside)), which] = -way / np.hypot(*way.T).clip(min=1e-9)[:, None]
+        jacobian = jacobian.reshape(len(outside), -1)
+        normal = jacobian.T @ jacobian + damping * np.eye(guess.size)
+        moved = centres - np.linalg.solve(normal, jacobian.T @ outside).reshape(guess.shape)
+        trial = wrong(moved)
+        if np.square(trial[1]).sum() < np.square(outside).sum():
+            centres, damping, (which, outside, way) = moved, damping / 3, trial
+        else:
+            damping *= 10
+    return centres
 
 
 def _centres(seen: np.ndarray | None = None) -> np.ndarray:

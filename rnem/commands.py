@@ -20,6 +20,7 @@ from rnem.arguments import (
     probability,
     resolve,
     videos_for,
+    without,
     without_nan,
     write_animation,
 )
@@ -80,14 +81,15 @@ class Train:
 class Evaluate:
     """Measure a run on videos that it never saw.
     $ rnem evaluate laptop-balls4mass-rnem-k5@0 --count 500
+    $ rnem evaluate laptop-balls4mass-rnem-k5@0 --video balls4mass_rnem1.gif
     """
 
     run: RunName
     """NAME (its best finished run), NAME@SEED, or a run's folder."""
     data: str | None = None
     """Another data set than the run's, of the same size in pixels, or a .h5 file."""
-    split: Split = "test"
-    """Which videos."""
+    split: Split | None = None
+    """Which videos; without it those of the test split."""
     count: int = 500
     """How many."""
     frames: int = 51
@@ -96,29 +98,53 @@ class Evaluate:
     """Bit-flip probability of the input frames (the authors evaluate with 0.2)."""
     real_steps: int | None = None
     """After so many steps feed the model its own predictions."""
+    video: Annotated[Path | None, arg(metavar="FILE.gif")] = None
+    """One of the authors' result videos, instead of ours."""
     json: bool = False
     """Print JSON."""
 
     def __call__(self) -> None:
+        if self.video is not None:
+            self._evaluate_video(self.video)
+            return
+        split = self.split or "test"
         at_least(1, count=self.count, real_steps=self.real_steps)
         at_least(2, frames=self.frames)
         probability(noise=self.noise)
         run = resolve(self.run)
         from rnem import evaluate
 
-        videos = videos_for(run, self.data, self.split, self.count, self.frames)
+        videos = videos_for(run, self.data, split, self.count, self.frames)
         summary = evaluate.evaluate(run, videos, noise=self.noise, real_steps=self.real_steps).summary()
         if self.json:
-            asked = {"split": self.split, "count": self.count, "frames": self.frames, "noise": self.noise}
+            asked = {"split": split, "count": self.count, "frames": self.frames, "noise": self.noise}
             asked |= {"data": videos.name, "real_steps": self.real_steps}
             numbers = without_nan(summary)
             print(json.dumps({"run": run.label, "key": run.key, **asked, "summary": numbers}, indent=2))
             return
-        print(f"{run.label} ({run.key}) on {len(videos)} {self.split} videos of {videos.name}, noise {self.noise:g}")
+        print(f"{run.label} ({run.key}) on {len(videos)} {split} videos of {videos.name}, noise {self.noise:g}")
         rows = [
             (q, f"{summary[q]:.4g}", f"{summary[f'last10_{q}']:.4g}", what) for q, what in evaluate.QUANTITIES.items()
         ]
         print_table(("", "all steps", "last 10", "per frame"), rows)
+
+    def _evaluate_video(self, path: Path) -> None:
+        without("video", self, "data", "split", "count", "frames", "noise", "real_steps")
+        run = resolve(self.run)
+        from rnem import yardstick
+
+        found = yardstick.evaluate_video(run, path)
+        found["windows"] = {name: without_nan(numbers) for name, numbers in found["windows"].items()}
+        if self.json:
+            print(json.dumps(found, indent=2))
+            return
+        print(f"{run.label} ({run.key}) on {found['video']}: {found['frames']} frames of {found['size']} pixels a side")
+        windows = found["windows"].values()
+        rows = [
+            (q, *("-" if w[q] is None else f"{w[q]:.4g}" for w in windows), what)
+            for q, what in yardstick.QUANTITIES.items()
+        ]
+        print_table(("", *(f"{w['first']}-{w['last']}" for w in windows), "per frame, by window of frames"), rows)
 
 
 @dataclass

@@ -141,6 +141,29 @@ def bars(
     return figure
 
 
+def against(frame: pd.DataFrame, x: str, quantities: Sequence[str], *, xlabel: str) -> plt.Figure:
+    """Quantities against a number, such as K, a panel each: a dot per row (a seed), a line through the means."""
+    figure, panels = plt.subplots(1, len(quantities), figsize=(WIDTH, 2.8), layout="constrained", squeeze=False)
+    for axes, quantity in zip(panels[0], quantities, strict=True):
+        means = frame.groupby(x)[quantity].mean()
+        axes.plot(means.index, means, color=MODEL_COLOURS["rnem"], lw=1.4)
+        axes.plot(frame[x], frame[quantity], "o", color=MODEL_COLOURS["rnem"], ms=4, alpha=0.6)
+        axes.set(xlabel=xlabel, ylabel=QUANTITY_LABELS.get(quantity, quantity), xticks=sorted(set(frame[x])))
+    return figure
+
+
+def by_components(frame: pd.DataFrame, quantity: str) -> plt.Figure:
+    """A quantity by frame, a curve per number of components (mean over seeds), the more the darker."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
+    numbers = sorted(set(frame["components"]))
+    for K, colour in zip(numbers, sns.color_palette("flare", len(numbers)), strict=True):
+        mean = frame[frame["components"] == K].groupby("step")[quantity].mean()
+        axes.plot(mean.index, mean, color=colour, label=f"K = {K}", lw=1.4)
+    axes.set(xlabel="predicted frame", ylabel=QUANTITY_LABELS.get(quantity, quantity))
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6)
+    return figure
+
+
 def _by_model(frame: pd.DataFrame, *columns: str) -> Iterable[tuple[str, pd.DataFrame]]:
     if missing := {"model", "seed", *columns} - set(frame.columns):
         raise ValueError(f"the table has no column {min(missing)!r}; it has {', '.join(map(str, frame.columns))}")

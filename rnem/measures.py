@@ -25,7 +25,7 @@ from rnem import em, evaluate, storage
 from rnem.claims import Measure
 from rnem.networks import build
 from rnem.runs import Run, data_root
-from rnem.videos import fixed
+from rnem.videos import dataset, fixed
 
 CURVES_VERSION = 1
 """Of what :func:`curves` gives; raised when rnem.evaluate or the test videos change their meaning."""
@@ -37,8 +37,8 @@ DIGITS = 7
 def cached(run: Run, what: str, version: int, compute: Callable[[], pd.DataFrame], **settings) -> pd.DataFrame:
     """The table that ``compute`` gives for a run, or gave before; numbers to DIGITS digits.
 
-    ``settings`` (plain JSON values) are everything else that decides the table. A damaged file is computed again, with a
-    warning. Where the folder cannot be written, the table is still returned.
+    ``settings`` (plain JSON values) are everything else that decides the table. A damaged file is computed again, with
+    a warning. Where the folder cannot be written, the table is still returned.
     """
     about = {"what": what, "version": version, "run": run.manifest["digest"], "settings": settings}
     key = hashlib.sha256(storage.canonical(about).encode()).hexdigest()[:10]
@@ -49,6 +49,10 @@ def cached(run: Run, what: str, version: int, compute: Callable[[], pd.DataFrame
         _write(path, about, body)
     # Read back even when it was just computed, so that the first reader sees what every later one does.
     return pd.read_csv(io.StringIO(body))
+
+
+TEST_VIDEOS = {"balls4mass": 500, "balls5mass": 100, "balls678mass": 100, "balls3curtain": 100}
+"""How many test videos a measure takes where nothing else is asked for: what data/videos holds."""
 
 
 def _read(path: Path, about: dict) -> str | None:
@@ -87,7 +91,7 @@ def curves(
     run: Run,
     data: str,
     *,
-    count: int = 500,
+    count: int | None = None,
     frames: int = 51,
     noise: float = 0.0,
     real_steps: int | None = None,
@@ -95,9 +99,13 @@ def curves(
 ) -> pd.DataFrame:
     """A run on the first ``count`` test videos of a data set: a row per predicted frame and number of balls.
 
+    ``count`` is TEST_VIDEOS' where it is not given.
+
     Columns: ``step`` (number of the predicted frame, from 1), ``balls``, ``videos`` (how many have so many balls), and
     every one of evaluate.QUANTITIES, averaged over these videos. ``components`` is K where it is not the training's.
     """
+
+    count = TEST_VIDEOS[dataset(data).family] if count is None else count
 
     def compute() -> pd.DataFrame:
         test = fixed(data, "test", count, frames)
@@ -130,7 +138,7 @@ def over_videos(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def table(runs: Iterable[Run], data: str, **settings) -> pd.DataFrame:
-    """:func:`curves` of several runs, over all videos: a row per run and step, with columns model, components, seed, run."""
+    """:func:`curves` of several runs, over all videos: a row per run and step; columns model, components, seed, run."""
     parts = []
     for run in runs:
         network = run.config.network
@@ -140,7 +148,7 @@ def table(runs: Iterable[Run], data: str, **settings) -> pd.DataFrame:
 
 
 def measurer(
-    runs: Mapping[str, list[Run]], *, count: int = 500, frames: int = 51, noise: float = 0.0
+    runs: Mapping[str, list[Run]], *, count: int | None = None, frames: int = 51, noise: float = 0.0
 ) -> Callable[[str, Measure], dict[int, float]]:
     """A function for :func:`rnem.claims.judge`: (model, measure) -> one number per seed.
 
@@ -196,7 +204,7 @@ def identity_difference(run: Run, steps: int = 20) -> float:
     one = build(dataclasses.replace(network.config, model="rnn", components=1))
     one.load_state_dict(network.state_dict())
     x = fixed(run.config.data, "test", 4, steps + 1).features.float()  # (T,B,1,H,W)
-    flips, raw = evaluate.initial_draws(tuple(x.shape), network.config.components, 0.0, 0, "cpu")
+    _, raw = evaluate.initial_draws(tuple(x.shape), network.config.components, 0.0, 0, "cpu")
     state = em.initial_state(network, raw)
     alone = [one.initial_state(len(raw)) for _ in range(network.config.components)]
     largest = 0.0

@@ -1,0 +1,185 @@
+"""From decided comparisons to words and tables: what a claim box says, and the scorecard, one row a claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import pandas as pd
+
+from rnem import cells, claims, measures
+from rnem.claims import CLAIMS, Claim, Comparison, Decided, Measure, Verdict
+from rnem.config import MODEL_LABELS, RunConfig
+from rnem.metrics import interval
+from rnem.runs import Run
+
+QUANTITIES = {
+    "bce": "next-frame BCE",
+    "relational": "relational BCE",
+    "wrong/copy_last": "wrong pixels, as a share of copy-last's",
+    "ari": "foreground ARI",
+    "sequences": "training sequences",
+    "identity": "largest difference of ψ from K separate RNNs",
+}
+DATA = {"balls4mass": "four balls", "balls678mass": "6–8 balls, K = 8", "balls3curtain": "three balls and a curtain"}
+CHAPTERS = {
+    "accuracy": "accuracy", "relational": "relational", "components": "components", "grouping": "grouping",
+    "extrapolation": "extrapolation", "attention": "attention", "simulation": "simulation", "efficiency": "efficiency",
+    "identity": "model",
+}  # fmt: skip
+"""Claim -> the chapter that shows it."""
+BADGES = {
+    "replicated": "success",
+    "partly replicated": "warning",
+    "not replicated": "danger",
+    "not tested at this scale": "secondary",
+}
+"""Colour of a verdict (sphinx-design)."""
+
+
+def model_label(model: str) -> str:
+    """``rnem-k5`` -> R-NEM, K = 5."""
+    name, _, components = model.partition("-k")
+    return MODEL_LABELS[name] + (f", K = {components}" if components else "")
+
+
+def number(values: Iterable[float]) -> str:
+    """Mean ± half width of the 95% interval over seeds, to sensible digits."""
+    mean, half = interval(list(values))
+    if not math.isfinite(mean):
+        return "never" if math.isinf(mean) else "–"
+    if 0 < abs(mean) < 1e-3 or mean == 0:
+        return f"{mean:.0e}" if mean else "0"
+    digits = 0 if abs(mean) >= 1000 else 1 if abs(mean) >= 20 else 2
+    return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "")
+
+
+def measure_label(measure: Measure) -> str:
+    """What is measured, in a few words."""
+    quantity = QUANTITIES.get(measure.quantity, measure.quantity)
+    if measure.quantity == "identity":
+        return quantity
+    if measure.quantity == "sequences":
+        return f"{quantity} until the final loss of {model_label(measure.until)} is reached"
+    if measure.real_steps is not None:
+        step = measure.first - measure.real_steps
+        return f"{quantity}, simulated step {step} after {measure.real_steps} true frames"
+    span = f"frame {measure.first}" if measure.first == measure.last else f"frames {measure.first}–{measure.last}"
+    return f"{quantity}, {DATA[measure.data]}, {span}"
+
+
+def bound_label(comparison: Comparison) -> str:
+    """What the rule asks for: ``ratio < 0.8``."""
+    sign = "<" if comparison.better == "lower" else ">"
+    return f"{'ratio' if comparison.reference else 'value'} {sign} {comparison.bound:g}"
+
+
+def describe(decided: Decided) -> str:
+    """One comparison in a line of Markdown: both sides, the ratio, seeds, rule and outcome."""
+    c, n = decided.comparison, len(decided.seeds)
+    if not n:
+        return f"{measure_label(c.measure)}: no seed has a finished run of {_sides(c)}."
+    text = f"{measure_label(c.measure)}: {model_label(c.subject)} **{number(decided.subject)}**"
+    if decided.reference is not None:
+        text += f", {model_label(c.reference)} **{number(decided.reference)}**, ratio {number(decided.compared)}"
+    return f"{text} (n = {n}; {bound_label(c)}: {decided.outcome})"
+
+
+def _sides(comparison: Comparison) -> str:
+    return " and ".join(model_label(model) for model in (comparison.subject, comparison.reference) if model)
+
+
+def measured(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> tuple[str, str]:
+    """The claim box's ``measured`` text (Markdown, an item per comparison) and verdict."""
+    decided = claims.decide(claim, measure)
+    items = "\n".join(f"- {describe(each)}" for each in decided)
+    return f"Mean ± 95% interval over n seeds, test videos, no evaluation noise.\n\n{items}", claims.verdict(
+        [each.outcome for each in decided]
+    )
+
+
+def box(claim: str, found: Mapping[str, list[Run]], *, chapter: str | None = None, **settings):
+    """The claim box of a chapter, from the runs that it declares: everything in it is computed."""
+    this = CLAIMS[claim]
+    text, verdict = measured(this, measures.measurer(found, **settings))
+    runs = [run for candidates in found.values() for run in candidates]
+    train = "rnem campaign laptop && " if any(run.config.profile == "laptop" for run in runs) else ""
+    return cells.claim_box(
+        claim=this.statement, source=this.source, measured=text, verdict=verdict, runs=runs,
+        command=f"{train}rnem chapter {chapter or CHAPTERS[claim]}",
+    )  # fmt: skip
+
+
+def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[str, list[Run]]) -> pd.DataFrame:
+    """The scorecard: a row per claim with what they say, what is measured here, verdict, profile, command and cost."""
+    rows = []
+    for claim in CLAIMS.values():
+        decided = claims.decide(claim, measure)
+        used = [run for each in decided for run in _runs_of(each, found)]
+        unique = {run.path: run for run in used}.values()
+        profile = next(iter(found)).split("-")[0]
+        rows.append(
+            {
+                "claim": claim.id,
+                "statement": claim.statement,
+                "theirs": claim.theirs,
+                "ours": [describe(each) for each in decided],
+                "verdict": claims.verdict([each.outcome for each in decided]),
+                "profile": profile,
+                "chapter": CHAPTERS.get(claim.id),
+                "runs": len(unique),
+                "minutes": sum(run.manifest["wall_seconds"] for run in unique) / 60,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _runs_of(decided: Decided, found: Mapping[str, list[Run]]) -> list[Run]:
+    c = decided.comparison
+    return [
+        run
+        for name, candidates in found.items()
+        for run in candidates
+        if name.split("-", 2)[2] in (c.subject, c.reference) and run.seed in decided.seeds
+    ]
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The verdicts counted, in one line of Markdown."""
+    counts = table["verdict"].value_counts()
+    return ", ".join(f"**{counts.get(v, 0)}** {v}" for v in Verdict.__args__) + f", of {len(table)} claims."
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The scorecard as a MyST list table, each claim linked to its chapter."""
+    lines = [":::{list-table}", ":header-rows: 1", ":class: scorecard", ":widths: 22 15 43 20", ""]
+    lines += _row("claim", "theirs", "ours", "verdict")
+    for row in table.to_dict("records"):
+        title = f"**[{row['claim']}]({row['chapter']}.ipynb)**" if row["chapter"] else f"**{row['claim']}**"
+        ours = "<br>".join(row["ours"])
+        cost = f"{row['runs']} runs, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
+        command = f"`rnem chapter {row['chapter']}`" if row["chapter"] else "`rnem campaign laptop`"
+        badge = f"{{bdg-{BADGES[row['verdict']]}}}`{row['verdict']}`"
+        lines += _row(
+            f"{title}<br>{row['statement']}", row["theirs"], ours, f"{badge}<br>{row['profile']}, {cost}<br>{command}"
+        )
+    return "\n".join([*lines, ":::"])
+
+
+def _row(*cells_: str) -> list[str]:
+    return [f"{'*' if not number_ else ' '} - {text}" for number_, text in enumerate(cells_)]
+
+
+def progress(wanted: Iterable[RunConfig], found: Mapping[str, list[Run]]) -> pd.DataFrame:
+    """Per named run of a campaign: finished seeds of those wanted, updates, minutes so far."""
+    rows: dict[str, dict] = {}
+    finished = {(run.config.name, run.seed): run for runs in found.values() for run in runs}
+    for config in wanted:
+        row = rows.setdefault(
+            config.name,
+            {"run": config.name, "updates": config.training.updates, "seeds": "", "missing": "", "thread-minutes": 0.0},
+        )
+        run = finished.get((config.name, config.seed))
+        row["seeds" if run else "missing"] += f" {config.seed}"
+        row["thread-minutes"] += run.manifest["wall_seconds"] / 60 if run else 0.0
+    return pd.DataFrame(rows.values())
