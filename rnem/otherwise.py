@@ -1,0 +1,87 @@
+"""Measured effects of what differs between paper, code and ports, such as sums against means.
+
+Each takes a finished run and changes one thing in how it is evaluated; nothing is trained here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rnem import em, evaluate, measures, metrics
+from rnem.networks import Network
+from rnem.runs import Run
+from rnem.videos import fixed
+
+VERSION = 1
+"""Of the measures below; raised when their meaning changes."""
+
+Change = Literal["none", "mean of effects", "rollout threshold inverted"]
+
+
+@contextlib.contextmanager
+def mean_of_effects(network: Network, trained: int) -> Iterator[None]:
+    """While open, the effects on a component are averaged: (trained - 1) x their mean, equal to the sum at K = trained.
+
+    So a network trained with sums is evaluated as one that takes means would be, at another K.
+    """
+    factor = (trained - 1) / (network.config.components - 1)
+    handle = network.core.interaction.context.register_forward_hook(lambda module, inputs, output: output * factor)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def sum_or_mean(run: Run, data: str, components: int, *, count: int = 100, frames: int = 51) -> pd.DataFrame:
+    """BCE by frame of a run at another K, the effects summed (as trained) and averaged: columns step, sum, mean."""
+
+    def compute() -> pd.DataFrame:
+        network = evaluate.load_network(run, components=components)
+        test = fixed(data, "test", count, frames)
+        summed = evaluate.evaluate(network, test).curve("bce")
+        with mean_of_effects(network, run.config.network.components):
+            averaged = evaluate.evaluate(network, test).curve("bce")
+        return pd.DataFrame({"step": np.arange(1, frames), "sum": summed, "mean": averaged})
+
+    return measures.cached(
+        run, "sum-or-mean", VERSION, compute, data=data, components=components, count=count, frames=frames
+    )
+
+
+@torch.no_grad()
+def rollout_threshold(run: Run, data: str, *, real_steps: int = 20, count: int = 100, frames: int = 51) -> pd.DataFrame:
+    """BCE by frame of rollouts, the pseudo target max_k psi > 0.1 (the authors') or its inverse (a port's).
+
+    Columns step, authors, inverted.
+    """
+
+    def compute() -> pd.DataFrame:
+        network = evaluate.load_network(run)
+        x = fixed(data, "test", count, frames).features.float()  # (T,B,1,H,W)
+        _, raw = evaluate.initial_draws(tuple(x.shape), network.config.components, 0.0, 0, "cpu")
+        curves = {name: _rollout(network, x, raw, real_steps, inverted) for name, inverted in
+                  (("authors", False), ("inverted", True))}  # fmt: skip
+        return pd.DataFrame({"step": np.arange(1, frames)} | curves)
+
+    return measures.cached(
+        run, "rollout-threshold", VERSION, compute, data=data, real_steps=real_steps, count=count, frames=frames
+    )
+
+
+def _rollout(network: Network, x: Tensor, raw: Tensor, real_steps: int, inverted: bool) -> list[float]:
+    state, bce = em.initial_state(network, raw), []
+    for t in range(len(x) - 1):
+        real = t < real_steps
+        state = em.step(network, state, x[t] if real else em.own_prediction(state), x[t + 1] if real else None)
+        if inverted and not real:
+            target = (state.psi.amax(1) <= em.ROLLOUT_THRESHOLD).float()
+            state = em.State(state.theta, state.psi, em.e_step(state.psi, target))
+        bce.append(float(metrics.bce(state.psi.amax(1), x[t + 1]).mean()))
+    return bce

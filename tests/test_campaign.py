@@ -1,0 +1,90 @@
+"""The campaign trains what the claims need, says what it costs, and goes on where it was stopped."""
+
+import dataclasses
+import time
+
+import pytest
+
+from rnem import campaign, claims, config, runs
+
+RNN = config.named("smoke-balls4mass-rnn")
+
+
+@pytest.fixture
+def two_rnns(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    monkeypatch.setattr(campaign, "SEEDS", (("balls4mass-rnn", 1), ("balls4mass-rnn", 2)))
+
+
+def test_every_model_that_a_claim_on_balls_compares_is_trained_with_enough_seeds():
+    seeds = {}
+    for each in campaign.configs("laptop"):
+        seeds.setdefault(each.name, set()).add(each.seed)
+    assert sum(map(len, seeds.values())) >= 40
+    for claim in claims.CLAIMS.values():
+        if claim.id == "occlusion":  # of the curtain's own chapter
+            continue
+        for comparison in claim.comparisons:
+            for model in filter(None, (comparison.subject, comparison.reference)):
+                assert len(seeds[f"laptop-balls4mass-{model}"]) >= claims.MINIMUM_SEEDS, (claim.id, model)
+
+
+def test_compared_models_see_as_many_sequences():
+    assert len({(c.training.updates, c.training.batch, c.training.steps) for c in campaign.configs("laptop")}) == 1
+
+
+def test_operations_grow_with_components_batch_and_sequence_length():
+    base = config.named("smoke-balls4mass-nem-k5")
+    one = campaign.operations(config.named("smoke-balls4mass-rnn"))
+    assert campaign.operations(base) == 5 * one, "N-EM is K RNNs"
+    assert campaign.operations(base.replace(batch=16)) == 2 * campaign.operations(base)
+    assert campaign.operations(base.replace(curriculum=((20, 3),))) == 0.75 * campaign.operations(base)
+    rnem = {k: campaign.operations(config.named(f"smoke-balls4mass-rnem-k{k}")) for k in (2, 4, 8)}
+    pairs = {k: rnem[k] - k / 2 * rnem[2] for k in (4, 8)}  # beyond what grows with K
+    assert pairs[8] / pairs[4] == pytest.approx((8 * 7 - 4 * 2) / (4 * 3 - 2 * 2)), "Υ grows with the pairs"
+
+
+def test_it_trains_what_is_missing_and_then_nothing(two_rnns):
+    said = []
+    planned = campaign.plan("smoke")
+    assert [(each.label, each.finished) for each in planned] == [(f"{RNN.name}@0", False), (f"{RNN.name}@1", False)]
+    assert campaign.train(planned, jobs=2, say=said.append) == []
+    assert len(said) == 2
+    assert "0 minutes are left" in said[-1]
+    assert {run.seed for run in runs.find(RNN.name)} == {0, 1}
+    again = campaign.plan("smoke")
+    assert all(each.finished for each in again)
+    assert again[0].seconds == runs.load(RNN).manifest["wall_seconds"]
+    assert campaign.train(again, jobs=2, say=said.append) == []
+    assert len(said) == 2
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(two_rnns):
+    (good, _) = campaign.plan("smoke")
+    unknown = dataclasses.replace(good, config=dataclasses.replace(RNN, name="smoke-balls4mass-nobody"))
+    (problem,) = campaign.train([unknown, good], jobs=1, say=lambda text: None)
+    assert problem.startswith("smoke-balls4mass-nobody@0: not finished (exit code 2): error: no run is named")
+    assert runs.load(RNN).updates == RNN.training.updates
+
+
+def test_an_interruption_ends_the_trainings_and_loses_nothing(two_rnns, monkeypatch):
+    started = []
+
+    class Watched(campaign._Training):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            started.append(self)
+
+    class Clock:
+        monotonic = time.monotonic
+
+        @staticmethod
+        def sleep(_):
+            raise InterruptedError
+
+    monkeypatch.setattr(campaign, "_Training", Watched)
+    monkeypatch.setattr(campaign, "time", Clock)
+    with pytest.raises(InterruptedError):
+        campaign.train(campaign.plan("smoke"), jobs=2, say=print)
+    assert len(started) == 2
+    assert all(each.process.wait(timeout=30) != 0 for each in started)

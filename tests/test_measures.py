@@ -1,0 +1,145 @@
+"""What is kept beside the runs: it is computed once, noticed when damaged, and pinned to numbers that it once gave."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rnem import config, evaluate, measures, runs
+from rnem.claims import CLAIMS, Measure, decide
+from rnem.networks import build
+
+NAMES = ("smoke-balls4mass-rnem-k5", "smoke-balls4mass-nem-k5", "smoke-balls4mass-lstm")
+
+
+def untrained(name: str, seed: int, bces: list[float]) -> runs.Run:
+    """A finished run with weights as they were drawn and a made-up history."""
+    torch.manual_seed(seed)
+    this = config.named(name).replace(seed=seed)
+    rows = [{"update": u, "sequences": 8 * u, "bce": bce} for u, bce in zip((10, 20, 30), bces, strict=True)]
+    return runs.save(
+        this, weights=build(this.network).state_dict(), metrics=rows,
+        manifest={"wall_seconds": 1.0, "updates": 30, "sequences_seen": 240},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def run(cache):
+    return untrained(NAMES[0], 0, [9.0, 8.0, 7.0])
+
+
+def test_a_measure_is_computed_once_and_read_back_as_it_was(run):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return pd.DataFrame({"step": [1, 2], "bce": [1 / 3, 2e-9]})
+
+    first = measures.cached(run, "thing", 1, compute, count=5)
+    again = measures.cached(run, "thing", 1, compute, count=5)
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+    assert len(calls) == 1
+    np.testing.assert_allclose(first["bce"], [1 / 3, 2e-9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"count": 6}, {"what": "other"}])
+def test_another_version_setting_or_measure_is_another_file(run, change):
+    given = {"what": "thing", "version": 1, "count": 5}
+    one = pd.DataFrame({"a": [1]})
+    measures.cached(run, compute=lambda: one, **given)
+    assert measures.cached(run, compute=lambda: one + 1, **(given | change))["a"][0] == 2
+
+
+def test_other_weights_are_measured_anew(run, cache):
+    measures.cached(run, "thing", 1, lambda: pd.DataFrame({"a": [1]}))
+    other = dataclasses.replace(run, manifest=run.manifest | {"digest": "of other weights"})
+    assert measures.cached(other, "thing", 1, lambda: pd.DataFrame({"a": [2]}))["a"][0] == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda t: t.replace("0.5", "0.4"), lambda t: t[:-4], lambda t: "", lambda t: "{}\n"]
+)
+def test_a_damaged_file_is_noticed_and_computed_again(run, cache, damage):
+    table = pd.DataFrame({"a": [0.5, 0.25]})
+    measures.cached(run, "thing", 1, lambda: table)
+    (path,) = (cache / "measures").rglob("*.csv")
+    path.write_text(damage(path.read_text()))
+    with pytest.warns(UserWarning, match="computed again"):
+        assert list(measures.cached(run, "thing", 1, lambda: table)["a"]) == [0.5, 0.25]
+    assert list(measures.cached(run, "thing", 1, lambda: 1 / 0)["a"]) == [0.5, 0.25]
+
+
+def test_curves_are_what_an_evaluation_gives(run):
+    curves = measures.curves(run, "balls4mass16", count=6, frames=9)
+    from rnem.videos import fixed
+
+    direct = evaluate.evaluate(run, fixed("balls4mass16", "test", 6, 9))
+    assert list(curves["step"]) == list(range(1, 9))
+    for quantity in ("bce", "wrong", "ari", "relational"):
+        np.testing.assert_allclose(curves[quantity], direct.curve(quantity), rtol=1e-5)
+
+
+def test_means_over_videos_weigh_each_number_of_balls_by_its_videos(run):
+    curves = measures.curves(run, "balls678mass16", count=7, frames=5, components=8)
+    assert set(curves["balls"]) <= {6, 7, 8}
+    assert len(set(curves["balls"])) > 1, "the first videos have several numbers of balls"
+    from rnem.videos import fixed
+
+    network = evaluate.load_network(run, components=8)
+    direct = evaluate.evaluate(network, fixed("balls678mass16", "test", 7, 5))
+    np.testing.assert_allclose(measures.over_videos(curves, ["step"])["bce"], direct.curve("bce"), rtol=1e-5)
+
+
+PINNED = {
+    "bce": 161.2,
+    "loss": 728.5,
+    "kl": 151.2,
+    "relational": 2.411,
+    "contact": 3.929,
+    "mixture": 154.5,
+    "wrong": 91.7,
+    "copy_last": 20.45,
+    "ari": 0.2489,
+}
+
+
+def test_the_numbers_of_a_fixed_network_are_those_of_this_version(run):
+    curves = measures.curves(run, "balls4mass16", count=4, frames=6)
+    row = curves[["bce", "loss", "kl", "relational", "contact", "mixture", "wrong", "copy_last", "ari"]].mean()
+    got = {name: float(f"{value:.4g}") for name, value in row.items()}
+    assert got == pytest.approx(PINNED, rel=2e-3), "a quantity changed its meaning: raise measures.CURVES_VERSION"
+
+
+def test_sequences_until_the_final_loss_of_another(cache):
+    ours, goal = untrained(NAMES[0], 0, [9.0, 5.0, 4.0]), untrained(NAMES[2], 0, [9.0, 8.0, 6.0])
+    assert measures.sequences_until(ours, goal) == 160  # at update 20 it is below 6
+    assert measures.sequences_until(goal, goal) == 240
+    assert measures.sequences_until(goal, ours) == float("inf")
+
+
+def test_n_em_is_k_separate_rnns_and_r_nem_is_not(run, cache):
+    assert measures.identity_difference(untrained(NAMES[1], 0, [3, 2, 1]), steps=4) < 1e-5
+
+
+def test_claims_are_decided_from_runs_seed_by_seed(cache):
+    found = {
+        NAMES[0]: [untrained(NAMES[0], s, [9, 5, 4]) for s in (0, 1)],
+        NAMES[2]: [untrained(NAMES[2], 1, [9, 8, 6])],
+    }
+    measure = measures.measurer(found, count=3, frames=31)
+    accuracy = decide(CLAIMS["accuracy"], measure)
+    assert accuracy[0].seeds == (0, 1)
+    assert accuracy[1].seeds == (1,), "only seeds that both sides have"
+    assert accuracy[1].outcome == "untested"
+    table = measures.table(found[NAMES[0]][:1], "balls4mass16", count=3, frames=31)
+    mean = table.loc[table["step"].between(10, 29), "bce"].mean()
+    assert measure("rnem-k5", Measure("bce"))[0] == pytest.approx(mean, rel=1e-5)
+    assert decide(CLAIMS["efficiency"], measure)[0].compared == (160 / 240,)
