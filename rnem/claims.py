@@ -179,11 +179,11 @@ def outcome(comparison: Comparison, subject: Sequence[float], reference: Sequenc
     if len(subject) < MINIMUM_SEEDS or (reference is not None and len(reference) != len(subject)):
         return "untested"
     ratios = subject if reference is None else [s / r for s, r in zip(subject, reference, strict=True)]
+    if any(map(math.isinf, ratios)):  # a number of sequences that never sufficed
+        return "fails"
     mean, half = interval(ratios)
     if math.isnan(mean):
         return "untested"
-    if math.isinf(mean):  # a number of sequences that never sufficed
-        return "fails"
     worst = mean + half if comparison.better == "lower" else mean - half
 
     def clears(bound: float) -> bool:

@@ -45,9 +45,12 @@ def model_label(model: str) -> str:
 
 def number(values: Iterable[float]) -> str:
     """Mean ± half width of the 95% interval over seeds, to sensible digits."""
-    mean, half = interval(list(values))
-    if not math.isfinite(mean):
-        return "never" if math.isinf(mean) else "–"
+    values = list(values)
+    if any(map(math.isinf, values)):
+        return "never"
+    mean, half = interval(values)
+    if math.isnan(mean):
+        return "–"
     if 0 < abs(mean) < 1e-3 or mean == 0:
         return f"{mean:.0e}" if mean else "0"
     digits = 0 if abs(mean) >= 1000 else 1 if abs(mean) >= 20 else 2
