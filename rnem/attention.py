@@ -121,7 +121,7 @@ def touching(videos: Videos) -> np.ndarray:
     """Who hit whom since the frame before: bool (T,N,M,M), symmetric.
 
     A frame tells which balls hit a ball, not which. Each of them is paired with the one among them whose distance is
-    nearest to touching, so two make one pair, and three in a row two.
+    nearest to touching, so two make one pair, and three in a row two; of four in a row the middle pair is missed.
     """
     hit = (videos.events & 1).bool().numpy()  # (T,N,M)
     gap = np.abs(distances(videos) - (videos.radii[:, :, None] + videos.radii[:, None]).numpy())  # (T,N,M,M)
