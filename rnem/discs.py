@@ -124,11 +124,11 @@ def _refine(scores: Tensor, radius: Tensor, offset: Tensor, row: Tensor, column:
 def match(a: np.ndarray, b: np.ndarray, limit: float = np.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairing of points a (A,2) and b (B,2) with the least sum of distances (Hungarian method).
 
-    Rows that start with nan are no points. Returns indices into a, into b, and distances; without the pairs that are
-    farther apart than ``limit``.
+    Rows that start with nan are no points. Returns indices into a, into b, and distances. Pairs that are farther apart
+    than ``limit`` are no pairs; the others are then those with the least sum of min(distance, limit).
     """
     real_a, real_b = (np.flatnonzero(~np.isnan(points[:, 0])) for points in (a, b))
     away = np.linalg.norm(a[real_a, None] - b[None, real_b], axis=-1)
-    i, j = linear_sum_assignment(away)
+    i, j = linear_sum_assignment(np.minimum(away, limit))
     near = away[i, j] <= limit
     return real_a[i[near]], real_b[j[near]], away[i, j][near]

@@ -22,11 +22,13 @@ def panels(
     columns: int = 2,
     height: float = 2.1,
     references: Mapping[str, float] | None = None,
+    sharey: bool = False,
 ) -> plt.Figure:
     """A panel per quantity against the simulated step, a curve per model: mean, and 95 % interval over seeds.
 
     ``frame`` has a row per (model, seed, step); ``quantities`` maps its columns to labels. ``references`` gives panels
-    a dotted line, such as the true number of balls. A model whose quantity is nan throughout has no curve there.
+    a dotted line, such as the true number of balls. Quantities are not negative: an interval is cut there. A model
+    whose quantity is nan throughout has no curve there.
     ValueError names a column or model that is unknown.
     """
     if missing := {"model", "seed", "step", *quantities} - set(frame.columns):
@@ -35,8 +37,9 @@ def panels(
         raise ValueError(f"{min(unknown)!r} is no model with a colour; they are {', '.join(MODEL_COLOURS)}")
     rows = -(-len(quantities) // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(WIDTH, height * rows + 0.4), sharex=True, squeeze=False, layout="constrained"
-    )
+        rows, columns, figsize=(WIDTH, height * rows + 0.4), sharex=True, sharey=sharey, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
     handles = {}
     for axes, (quantity, label) in zip(grid.flat, quantities.items(), strict=False):
         for model in MODEL_COLOURS:
@@ -46,7 +49,7 @@ def panels(
         if references and quantity in references:
             axes.axhline(references[quantity], color="0.3", lw=0.8, ls=":")
         axes.set(ylabel=label)
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
     for axes in grid.flat[len(quantities) :]:
         axes.axis("off")
     for axes in grid[-1]:

@@ -1,7 +1,7 @@
 """How long a model keeps simulating: rollouts on test videos, and the balls in the frames that it imagines.
 
-A model reads ``real_steps`` true frames and then feeds on itself (rnem.em.unroll). Simulated step s is the prediction of
-frame real_steps + s, counted from 0: the s-th that was made from a predicted frame. Step 0 still had a true one.
+A model reads ``real_steps`` true frames and then feeds on itself (rnem.em.unroll). Simulated step s is the prediction
+of frame real_steps + s, counted from 0: the s-th that was made from a predicted frame. Step 0 still had a true one.
 """
 
 from __future__ import annotations
@@ -59,14 +59,17 @@ def rollout(run: Run, data: str, *, count: int = 100, real_steps: int = 20, step
     A row per simulated step, from 1; columns ``step`` and QUANTITIES. Kept beside the run (rnem.measures.cached).
     """
 
-    def compute() -> pd.DataFrame:
-        test = test_videos(data, count, real_steps, steps)
-        frames = imagine(evaluate.load_network(run), test, real_steps)
-        return measure(frames, test, find(frames, data), real_steps, true_energy(data, count, real_steps, steps))
+    settings = {"count": count, "real_steps": real_steps, "steps": steps}
+    compute = functools.partial(rolled, run, data, **settings)
+    return measures.cached(run, "simulation", VERSION, compute, data=data, **settings)
 
-    return measures.cached(
-        run, "simulation", VERSION, compute, data=data, count=count, real_steps=real_steps, steps=steps
-    )
+
+def rolled(network: Network | Run, data: str, *, count: int, real_steps: int, steps: int) -> pd.DataFrame:
+    """What :func:`rollout` keeps, computed; of any network."""
+    network = evaluate.load_network(network) if isinstance(network, Run) else network
+    test = test_videos(data, count, real_steps, steps)
+    frames = imagine(network, test, real_steps)
+    return measure(frames, test, find(frames, data), real_steps, true_energy(data, count, real_steps, steps))
 
 
 def table(runs: Iterable[Run], data: str, **settings) -> pd.DataFrame:
@@ -119,6 +122,16 @@ def detector(data: str, *, count: int = 100, frames: int = 51) -> dict[str, floa
     }
 
 
+def nothing(data: str, *, count: int = 100, real_steps: int = 20, steps: int = 50) -> dict[str, float]:
+    """What is got without a model: ``wrong`` pixels of an empty frame, ``bce`` of a frame that is grey throughout.
+
+    That grey is the share of true pixels that are on. The pixel that is on or off at random then costs its entropy.
+    """
+    true = test_videos(data, count, real_steps, steps).features[real_steps + 1 :].float()
+    on, pixels = float(true.mean()), true[0, 0].numel()
+    return {"wrong": on * pixels, "bce": -pixels * (on * np.log(on) + (1 - on) * np.log1p(-on))}
+
+
 # ------------------------------------------------------------------------------------------------------------ the parts
 
 
@@ -147,7 +160,7 @@ def find(frames: Tensor, data: str) -> Found:
 
 
 def measure(frames: Tensor, test: Videos, found: Found, real_steps: int, energy: np.ndarray) -> pd.DataFrame:
-    """QUANTITIES of simulated steps 1 .. S, where row s of frames (S+1,N,H,W) is step s; ``energy`` is the truth's (S,).
+    """QUANTITIES of simulated steps 1 .. S; row s of frames (S+1,N,H,W) is step s, and ``energy`` (S,) the truth's.
 
     Balls are matched with the true ones by least total distance (Hungarian method), however far; what is left over on
     one side is missed or extra.
