@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from rnem import balls, evaluate, measures, metrics, storage
-from rnem.authors_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, digest, discs, find, locate, read, visible
+from rnem.authors_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, digest, read
 from rnem.networks import Network
 from rnem.provenance import repository
 from rnem.runs import Run, data_root
 from rnem.sequences import VideoError, Videos
+from rnem.tracking import contacts, masses, track, uncovered
 from rnem.videos import dataset
 
 VERSION = 1
@@ -37,88 +38,10 @@ QUANTITIES = {
     "copy_last": "pixels that change: what copying the last frame gets wrong",
     "ari": "adjusted Rand index over the pixels of single balls",
 }
-GAIN = 0.3
-"""Share of a tracked ball's surprise that changes its velocity."""
-TOUCH = 0.06
-"""Gap of two balls, box units (0.4 pixels), below which they may have collided."""
 
 
-# ------------------------------------------------------------------------------------------------------------- tracking
-
-
-def track(video: ResultVideo) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (F,n,2) and radii (n,), box units, of a video's balls in all frames, also hidden ones.
-
-    From the first frame that shows all balls the simulator predicts each next frame, forwards and backwards in time
-    (collisions are elastic), and the pixels correct it. VideoError where no frame shows all, or where a ball is lost.
-    """
-    seen = _seen(video)
-    for start in range(len(video.truth) - 1):
-        try:
-            centres, radii = find(video.truth[start], video.world, seen)
-            break
-        except VideoError:
-            continue
-    else:
-        raise VideoError(f"no frame of {video.name} shows all its balls, so they cannot be tracked")
-    forwards = _walk(video, range(start, len(video.truth)), centres, radii, seen)
-    backwards = _walk(video, range(start, -1, -1), centres, radii, seen)
-    path = np.concatenate([backwards[:0:-1], forwards])  # (F,n,2)
-    wrong = wrong_pixels(video, path, radii)
-    if wrong.max() > 8 * len(radii):  # a ball lost is some 80
-        raise VideoError(f"a ball of {video.name} is lost in frame {wrong.argmax()}: {wrong.max()} pixels are wrong")
-    return path, radii
-
-
-def wrong_pixels(video: ResultVideo, path: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Pixels of each frame (F,) that discs at ``path`` (F,n,2) get wrong, those behind the curtain left out."""
-    seen = _seen(video)
-    return np.array([_wrong(*at, radii, seen) for at in zip(video.truth, path, strict=True)])
-
-
-def _seen(video: ResultVideo) -> np.ndarray:
-    return visible(video.truth) if video.world.curtain else np.ones((SIZE, SIZE), bool)
-
-
-def _wrong(frame: np.ndarray, centres: np.ndarray, radii: np.ndarray, seen: np.ndarray) -> int:
-    return int(((discs(centres, radii).any(0) != frame) & seen).sum())
-
-
-def _walk(video: ResultVideo, order: range, centres: np.ndarray, radii: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Centres (len(order),n,2) in the frames ``order``, which begins where the balls are at ``centres``."""
-    path = [centres]
-    if len(order) < 2:
-        return np.stack(path)
-    velocities = locate(video.truth[order[1]], centres, radii, seen) - centres
-    per_ball = [torch.from_numpy(a)[None] for a in (radii, _masses(video, radii), np.ones(len(radii), bool))]
-    for frame in (video.truth[number] for number in order[1:]):
-        state = (torch.from_numpy(a)[None] for a in (path[-1], velocities))
-        guess, velocities, _, _ = (a[0].numpy() for a in balls.step(*state, *per_ball))
-        found = locate(frame, guess, radii, seen)
-        if _wrong(frame, found, radii, seen) > 2 * len(radii):  # a collision a frame early or late: look elsewhere too
-            guesses = [path[-1], *([2 * path[-1] - path[-2]] if len(path) > 1 else [])]
-            others = [found, *(locate(frame, other, radii, seen) for other in guesses)]
-            found = min(others, key=lambda centres: _wrong(frame, centres, radii, seen))
-        velocities = velocities + GAIN * (found - guess)
-        path.append(found)
-    return np.stack(path)
-
-
-def _masses(video: ResultVideo, radii: np.ndarray) -> np.ndarray:
-    return np.array([dict(zip(video.world.radii, video.world.masses, strict=True))[radius] for radius in radii])
-
-
-def contacts(path: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Which balls collide in which frame, bool (F,n): they touch, came nearer before, and part afterwards."""
-    i, j = np.triu_indices(len(radii), 1)
-    gap = np.hypot(*(path[:, i] - path[:, j]).transpose(2, 0, 1)) - radii[i] - radii[j]  # (F,n(n-1)/2)
-    change = np.diff(gap, axis=0)
-    hit = np.zeros(gap.shape, bool)
-    hit[1:-1] = (gap[1:-1] < TOUCH) & (change[:-1] < 0) & (change[1:] >= 0)
-    touched = np.zeros(path.shape[:2], bool)
-    np.logical_or.at(touched, (slice(None), i), hit)
-    np.logical_or.at(touched, (slice(None), j), hit)
-    return touched
+class NotAtHandError(VideoError):
+    """A result video is needed, and is not here."""
 
 
 # --------------------------------------------------------------------------------------------------------------- videos
@@ -135,9 +58,9 @@ def as_videos(video: ResultVideo, size: int = SIZE, stride: int = 1) -> Videos:
     path, radii = track(video)
     touched = _since(contacts(path, radii), stride)
     curtain = None
-    if video.world.curtain and not _seen(video).all():
-        curtain = torch.from_numpy(np.argwhere(~_seen(video))[:1] * PIXEL)  # (1,2)
-    one = [torch.from_numpy(a)[None] for a in (radii, _masses(video, radii))]
+    if video.world.curtain and not uncovered(video).all():
+        curtain = torch.from_numpy(np.argwhere(~uncovered(video))[:1] * PIXEL)  # (1,2)
+    one = [torch.from_numpy(a)[None] for a in (radii, masses(video, radii))]
     positions = torch.from_numpy(path[::stride])[:, None]  # (T,1,n,2)
     velocities = torch.from_numpy(np.gradient(path, axis=0)[::stride])[:, None]
     hits = torch.from_numpy(touched)[:, None]
@@ -216,7 +139,7 @@ def _kept(run: Run, name: str, sha256: str, path: Path | None) -> pd.DataFrame:
 
     def compute() -> pd.DataFrame:
         if path is None:
-            raise VideoError(f"{name} is not at hand, and {run.label} was never measured on it")
+            raise NotAtHandError(f"{name} is not at hand, and {run.label} was never measured on it")
         videos = _loaded(path, sha256, data.size, data.stride)
         network = evaluate.load_network(run, components=8 if kind == "balls678mass" else None)
         return _windows(_measure(network, videos), name).assign(frames=videos.frames)
@@ -266,25 +189,33 @@ def at_hand(name: str) -> Path | None:
     return None
 
 
-def table(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
-    """Every run on every video of a known hash: kept rows, and those that can be computed as the video is at hand.
+def table(runs: Iterable[Run]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Runs on the videos of known hash: rows that are kept, and those that can be computed as the video is at hand.
 
-    Columns: video, window, first, last, QUANTITIES, frames, model, components, seed, run. The second value says, a
-    sentence each, what is missing.
+    A run is measured on the kind of video that it was trained on (those for balls4mass on balls678mass too); on curtain
+    videos one trained without a curtain stands in where none of its name is trained with it. Columns: video, window,
+    first, last, QUANTITIES, frames, model, components, seed, run. The second value: video -> runs that are left out.
     """
-    parts, missing = [], []
-    for run in runs:
-        network = run.config.network
-        about = {"model": network.model, "components": network.components, "seed": run.seed, "run": run.config.name}
-        for name, sha256 in HASHES.items():
-            if sha256 is None:
-                continue
+    runs, parts, missing = list(runs), [], {}
+    for name, sha256 in HASHES.items():
+        for run in _fitting(runs, name) if sha256 else []:
+            network = run.config.network
+            about = {"model": network.model, "components": network.components, "seed": run.seed, "run": run.config.name}
             try:
                 parts.append(_kept(run, name, sha256, at_hand(name)).assign(video=name, **about))
-            except VideoError as error:
-                missing.append(str(error))
+            except NotAtHandError:
+                missing.setdefault(name, []).append(run.label)
     columns = ["video", "window", "first", "last", *QUANTITIES, "frames", "model", "components", "seed", "run"]
     return (pd.concat(parts) if parts else pd.DataFrame(columns=columns))[columns].reset_index(drop=True), missing
+
+
+def _fitting(runs: list[Run], name: str) -> list[Run]:
+    curtain = [run for run in runs if dataset(run.config.data).world.curtain]
+    open_ = [run for run in runs if run not in curtain]
+    if name.split("_")[0] != "curtain":
+        return open_
+    there = {(run.config.network.model, run.config.network.components) for run in curtain}
+    return curtain + [r for r in open_ if (r.config.network.model, r.config.network.components) not in there]
 
 
 def theirs_path() -> Path:

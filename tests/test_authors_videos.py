@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,33 @@ def test_what_is_no_result_video_is_said_in_one_sentence(tmp_path):
         assert "\n" not in str(said.value)
 
 
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_said_in_one_sentence(tmp_path, kept):
+    random = np.random.default_rng(0)
+    path = write_gif(tmp_path / "balls4mass_a.gif", random.integers(0, 2, (6, 194, 64), np.uint8) * 255)
+    assert len(read(path).truth) == 6
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(VideoError, match=r"balls4mass_a\.gif is (truncated|damaged)|cannot read") as said:
+        read(path)
+    assert "\n" not in str(said.value)
+
+
+def test_a_picture_of_another_format_or_a_huge_one_is_refused(tmp_path):
+    Image.new("L", (64, 194)).save(tmp_path / "a.png")
+    with pytest.raises(VideoError, match=r"a\.png is no GIF"):
+        read(tmp_path / "a.png")
+    (tmp_path / "huge.gif").write_bytes(b"GIF89a" + b"\xff\xff\xff\xff\x80\0\0" + b"\0" * 6 + b";")
+    with pytest.raises(VideoError, match=r"huge\.gif (is not a picture|is damaged|has frames of 65535 x 65535)"):
+        read(tmp_path / "huge.gif")
+
+
+def test_a_name_that_does_not_say_the_world_is_refused():
+    video, _ = ours("balls4mass", 0, 1)
+    with pytest.raises(VideoError, match="the name 'mine' does not say which balls"):
+        _ = dataclasses.replace(video, name="mine").world
+
+
 # ---------------------------------------------------------------------------------------------------------------- fetch
 
 
@@ -127,6 +155,18 @@ def test_a_download_is_verified_and_made_once(server, monkeypatch):
     assert path.read_bytes() == b"a video"
     (server / "balls4mass_rnem1.gif").unlink()
     assert fetch("balls4mass_rnem1") == path
+
+
+def test_a_download_of_unknown_hash_is_told_once(server, monkeypatch):
+    monkeypatch.setitem(authors_videos.HASHES, "balls4mass_rnem1", None)
+    digest = hashlib.sha256(b"a video").hexdigest()
+    with pytest.warns(
+        UserWarning, match=f"was downloaded unverified, as no hash of it is known; it has sha256:{digest}$"
+    ):
+        path = fetch("balls4mass_rnem1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fetch("balls4mass_rnem1") == path
 
 
 def test_a_download_that_is_another_file_or_fails_is_said(server):

@@ -224,6 +224,57 @@ def test_evaluate_reads_a_file(capsys, cached, tmp_path):
     )
 
 
+@pytest.fixture
+def authors_video(tmp_path):
+    """A video of ours as the authors publish theirs, 64 frames."""
+    from rnem import videos
+
+    truth = 255 * videos.generate("balls4mass64", "test", 2, 1, 64).features[:, 0, 0].numpy()
+    white = np.full((len(truth), 1, 64), 255, np.uint8)
+    frames = [Image.fromarray(f) for f in np.concatenate([truth, white, truth, white, truth], 1)]
+    frames[0].save(tmp_path / "balls4mass_ours.gif", save_all=True, append_images=frames[1:], optimize=False)
+    return tmp_path / "balls4mass_ours.gif"
+
+
+def test_evaluate_on_an_authors_video(capsys, cached, authors_video):
+    words = ["evaluate", RUN, "--video", str(authors_video)]
+    assert main(words) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^ +10-15 +per frame", table, re.MULTILINE)
+    assert re.search(r"^bce_mixture +[0-9.]+ ", table, re.MULTILINE)
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert list(found) == ["run", "key", "video", "sha256", "size", "stride", "frames", "windows"]
+    assert (found["video"], found["size"], found["stride"], found["frames"]) == ("balls4mass_ours", 16, 4, 16)
+    assert list(found["windows"]) == ["10-28"]
+    window = found["windows"]["10-28"]
+    assert (window["first"], window["last"]) == (10, 15)
+    assert {"bce_max", "bce_mixture", "wrong", "copy_last", "ari"} <= set(window)
+
+
+def test_a_video_that_is_not_the_authors(capsys, cached, authors_video):
+    folder = authors_video.parent
+    (folder / "text.gif").write_text("no picture\n")
+    (folder / "balls4mass_cut.gif").write_bytes(authors_video.read_bytes()[:-5000])
+    Image.new("L", (32, 32)).save(folder / "balls4mass_small.gif")
+    (folder / "mine.gif").write_bytes(authors_video.read_bytes())
+    for name, sentence in {
+        "absent": "cannot read .*absent.gif: No such file",
+        "text": "text.gif is not a picture",
+        "balls4mass_cut": "balls4mass_cut.gif is truncated",
+        "balls4mass_small": "32 x 32 pixels, and a result video 64 x 194",
+        "mine": "the name 'mine' does not say which balls",
+    }.items():
+        assert re.search(sentence, fails(capsys, "evaluate", RUN, "--video", folder / f"{name}.gif", "--json"))
+    assert "cannot read" in fails(capsys, "evaluate", RUN, "--video", folder)
+
+
+@pytest.mark.parametrize("words", ["--data balls4mass16", "--split test", "--count 3", "--noise 0.1", "--real-steps 2"])
+def test_a_video_stands_alone(capsys, cached, authors_video, words):
+    said = fails(capsys, "evaluate", RUN, "--video", authors_video, *words.split())
+    assert f"{words.split()[0]} cannot be combined with --video" in said
+
+
 def test_rollout_writes_an_animation(capsys, cached, tmp_path):
     path = tmp_path / "a.gif"
     words = ["rollout", RUN, "--real-steps", "2", "--steps", "3", "--count", "2", "--out"]
