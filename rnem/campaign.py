@@ -138,7 +138,8 @@ def train(
     Whatever ends this call ends the trainings too; each goes on from its checkpoint at the next one.
     """
     waiting = [each for each in planned if not each.finished]
-    total, done, begun = sum(each.seconds for each in waiting), 0.0, time.monotonic()
+    left = sum(each.seconds for each in waiting)
+    guessed = took = 0.0  # of what is finished: how far off the estimates are
     running: list[_Training] = []
     failed: list[str] = []
     try:
@@ -148,12 +149,13 @@ def train(
             time.sleep(0.2)
             for training in [each for each in running if each.process.poll() is not None]:
                 running.remove(training)
-                done += training.planned.seconds
-                left = (total - done) * (time.monotonic() - begun) / done
+                left -= training.planned.seconds
+                guessed, took = guessed + training.planned.seconds, took + training.seconds()
                 if problem := training.problem():
                     failed.append(problem)
-                clock = time.strftime("%H:%M", time.localtime(time.time() + left))
-                say(problem or f"{training.planned.label}: finished; {left / 60:.0f} minutes are left, until {clock}")
+                wait = left * took / guessed / jobs
+                clock = time.strftime("%H:%M", time.localtime(time.time() + wait))
+                say(problem or f"{training.planned.label}: finished; {wait / 60:.0f} minutes are left, until {clock}")
     finally:
         for training in running:
             training.process.terminate()
@@ -164,12 +166,17 @@ class _Training:
     """One run being trained by a process of its own."""
 
     def __init__(self, planned: Planned, accelerator: str, threads: int) -> None:
-        self.planned, self.errors = planned, tempfile.TemporaryFile("w+")  # noqa: SIM115, it goes with this object
+        self.planned, self.begun = planned, time.monotonic()
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, it goes with this object
         name, seed = planned.config.name, str(planned.config.seed)
         command = [sys.executable, "-m", "rnem", "train", name, "--seed", seed, "--threads", str(threads)]
         command += ["--accelerator", accelerator, "--quiet"]
         variables = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors, env=variables)
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.begun
 
     def problem(self) -> str:
         """What went wrong with the process that ended, or ""."""

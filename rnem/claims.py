@@ -157,7 +157,7 @@ CLAIMS: dict[str, Claim] = {
         ),
         Claim(
             "efficiency",
-            "Factoring interactions into pairs makes it learn efficiently: few sequences make it as good as others get.",
+            "Factoring interactions into pairs makes it learn efficiently, from few sequences.",
             "poster",
             "no number given",
             tuple(Comparison(Measure("sequences", until=other), RNEM, other, bound=0.5) for other in ("lstm", NEM)),
