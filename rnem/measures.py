@@ -23,6 +23,7 @@ import torch
 
 from rnem import em, evaluate, storage
 from rnem.claims import Measure
+from rnem.config import RUNS
 from rnem.networks import build
 from rnem.runs import Run, data_root
 from rnem.videos import dataset, fixed
@@ -51,7 +52,7 @@ def cached(run: Run, what: str, version: int, compute: Callable[[], pd.DataFrame
     return pd.read_csv(io.StringIO(body))
 
 
-TEST_VIDEOS = {"balls4mass": 500, "balls5mass": 100, "balls678mass": 100, "balls3curtain": 100}
+TEST_VIDEOS = {"balls4mass": 200, "balls5mass": 100, "balls678mass": 100, "balls3curtain": 100}
 """How many test videos a measure takes where nothing else is asked for: what data/videos holds."""
 
 
@@ -152,8 +153,8 @@ def measurer(
 ) -> Callable[[str, Measure], dict[int, float]]:
     """A function for :func:`rnem.claims.judge`: (model, measure) -> one number per seed.
 
-    ``runs`` holds finished runs by name (``<profile>-<data>-<model>``); of a run trained on the videos of the measure,
-    or else on balls4mass, the size of the frames is taken too.
+    ``runs`` holds finished runs by name (``<profile>-<data>-<model>``). Measures on videos that no model is trained on
+    (balls678mass) are taken of those trained on balls4mass; the size of the frames is that of the run.
     """
     by_path = {run.path: run for found in runs.values() for run in found}  # a Run holds a dict, so it has no hash
 
@@ -175,7 +176,7 @@ def measurer(
 
     def measure(model: str, what: Measure) -> dict[int, float]:
         profile = next(iter(runs)).split("-")[0]
-        trained = what.data if f"{profile}-{what.data}-{model}" in runs else "balls4mass"
+        trained = what.data if f"{profile}-{what.data}-{model}" in RUNS else "balls4mass"
         found = runs.get(f"{profile}-{trained}-{model}", [])
         if what.quantity == "identity":
             return {run.seed: identity_difference(run) for run in found}

@@ -129,7 +129,7 @@ def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[st
                 "ours": [describe(each) for each in decided],
                 "verdict": claims.verdict([each.outcome for each in decided]),
                 "profile": profile,
-                "chapter": CHAPTERS.get(claim.id),
+                "chapter": CHAPTERS.get(claim.id, ""),
                 "runs": len(unique),
                 "minutes": sum(run.manifest["wall_seconds"] for run in unique) / 60,
             }
@@ -160,7 +160,7 @@ def markdown(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         title = f"**[{row['claim']}]({row['chapter']}.ipynb)**" if row["chapter"] else f"**{row['claim']}**"
         ours = "<br>".join(row["ours"])
-        cost = f"{row['runs']} runs, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
+        cost = f"{row['runs']} run{'s' * (row['runs'] > 1)}, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
         command = f"`rnem chapter {row['chapter']}`" if row["chapter"] else "`rnem campaign laptop`"
         badge = f"{{bdg-{BADGES[row['verdict']]}}}`{row['verdict']}`"
         lines += _row(
