@@ -101,15 +101,15 @@ def measured(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) 
     )
 
 
-def box(claim: str, found: Mapping[str, list[Run]], *, chapter: str | None = None, **settings):
-    """The claim box of a chapter, from the runs that it declares: everything in it is computed."""
+def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **settings):
+    """The claim box of a claim's chapter, from the runs that it declares; ``also`` is said after what was measured."""
     this = CLAIMS[claim]
     text, verdict = measured(this, measures.measurer(found, **settings))
     runs = [run for candidates in found.values() for run in candidates]
     train = "rnem campaign laptop && " if any(run.config.profile == "laptop" for run in runs) else ""
     return cells.claim_box(
-        claim=this.statement, source=this.source, measured=text, verdict=verdict, runs=runs,
-        command=f"{train}rnem chapter {chapter or CHAPTERS[claim]}",
+        claim=this.statement, source=this.source, measured=f"{text}\n\n{also}", verdict=verdict, runs=runs,
+        command=f"{train}rnem chapter {CHAPTERS[claim]}",
     )  # fmt: skip
 
 
@@ -160,7 +160,9 @@ def markdown(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         title = f"**[{row['claim']}]({row['chapter']}.ipynb)**" if row["chapter"] else f"**{row['claim']}**"
         ours = "<br>".join(row["ours"])
-        cost = f"{row['runs']} run{'s' * (row['runs'] > 1)}, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
+        cost = (
+            f"{row['runs']} run{'s' * (row['runs'] > 1)}, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
+        )
         command = f"`rnem chapter {row['chapter']}`" if row["chapter"] else "`rnem campaign laptop`"
         badge = f"{{bdg-{BADGES[row['verdict']]}}}`{row['verdict']}`"
         lines += _row(
