@@ -125,13 +125,13 @@ def test_the_key_of_a_config_is_what_it_always_was():
 
 OTHER = {
     "name": "other", "data": "other", "model": "nem", "autoencoder": "atari84", "optimizer": "muon", "path": "plain",
-    "precision": "bf16-mixed",
+    "precision": "bf16-mixed", "curriculum": ((10, 3),),
 }  # fmt: skip
 
 
 def changed(config, field: dataclasses.Field):
     old = getattr(config, field.name)
-    new = OTHER[field.name] if isinstance(old, str) else old + 2 if isinstance(old, int) else old / 2 + 1 / 8
+    new = OTHER[field.name] if field.name in OTHER else old + 2 if isinstance(old, int) else old / 2 + 1 / 8
     return dataclasses.replace(config, **{field.name: new})
 
 

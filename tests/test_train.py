@@ -76,6 +76,20 @@ def test_stopped_at_any_update_it_resumes_to_the_same_weights(finished, tmp_path
     assert same_weights(train.train(finished.config, root=tmp_path, progress=False), finished)
 
 
+def test_a_curriculum_shortens_the_first_sequences_and_reads_back_from_its_config(tmp_path, monkeypatch):
+    lengths = []
+    unrolled = em.TrainingLoss.forward
+    monkeypatch.setattr(
+        em.TrainingLoss, "forward", lambda self, x, *rest: lengths.append(len(x)) or unrolled(self, x, *rest)
+    )
+    short_first = SMOKE.replace(updates=6, evaluate_every=6, curriculum=((2, 2), (4, 3)))
+    run = train.train(short_first, root=tmp_path, progress=False)
+    assert lengths == [3, 3, 4, 4, 7, 7], "predicted frames and the first one"
+    assert runs.load(run.path).config == short_first
+    with pytest.raises(ValueError, match=r"training.curriculum has \(2, 9\)"):
+        SMOKE.replace(curriculum=((2, 9),))
+
+
 def test_an_extended_run_equals_one_that_was_long_from_the_start(finished, tmp_path):
     short = train.train(SMOKE.replace(updates=40), root=tmp_path, progress=False)
     assert short.trunk()[1]["update"] == 32  # the last fifth of the updates is the decay
