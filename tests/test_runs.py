@@ -241,7 +241,7 @@ def test_a_config_edited_with_all_hashes_set_right_does_not_match_its_folder(tmp
 
 def test_a_config_of_another_version_is_named(tmp_path, monkeypatch):
     run = save(tmp_path)
-    monkeypatch.setattr(runs, "to_dict", lambda config: {**to_dict(config), "new_field": 1})
+    monkeypatch.setattr(runs, "identity", lambda config: {**to_dict(config), "new_field": 1})
     assert "another version of rnem" in runs.verify(run.path)[0]
 
 
