@@ -16,14 +16,16 @@ import dataclasses
 import itertools
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 
 from rnem import config, provenance, train
 
 TABLE = provenance.repository() / "data" / "search" / "recipe.csv"
-SHOWN = ("loss", "training_loss", "bce", "relational", "wrong", "copy_last", "ari", "last10_bce", "last10_wrong", "last10_ari")
+SHOWN = (
+    *("loss", "training_loss", "bce", "relational", "wrong", "copy_last", "ari"),
+    *("last10_bce", "last10_wrong", "last10_ari"),
+)
 SHORT, LONG = 10, 50
 """Updates of the two calls whose difference in time is the speed: what every call costs cancels."""
 
@@ -69,7 +71,8 @@ def main() -> None:
     parser.add_argument("--shares", default="[]", help="curriculum as [(share of the updates, steps), ...]")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    changes = {k: ast.literal_eval(v) if v[0] in "-0123456789(" else v for k, v in (c.split("=", 1) for c in given.changes)}
+    pairs = (change.split("=", 1) for change in given.changes)
+    changes = {k: ast.literal_eval(v) if v[0] in "-0123456789(" else v for k, v in pairs}
     shares = ast.literal_eval(given.shares)
     torch.set_num_threads(1)
     base = variant(given.model, changes).replace(seed=given.seed)
@@ -83,8 +86,10 @@ def main() -> None:
         rows = done.metrics()
     last = rows.iloc[-1]
     row = {
-        "variant": given.name, "model": given.model, "seed": given.seed, "changes": " ".join(given.changes), "curriculum": given.shares,
-        "updates": done.updates, "sequences": done.manifest["sequences_seen"], "minutes": round(done.manifest["wall_seconds"] / 60, 1),
+        "variant": given.name, "model": given.model, "seed": given.seed,
+        "changes": " ".join(given.changes), "curriculum": given.shares,
+        "updates": done.updates, "sequences": done.manifest["sequences_seen"],
+        "minutes": round(done.manifest["wall_seconds"] / 60, 1),
         **{name: f"{last[name]:.4g}" for name in SHOWN},
         "wrong_curve": " ".join(f"{value:.1f}" for value in rows["last10_wrong"]),
         "training_loss_curve": " ".join(f"{value:.1f}" for value in rows["training_loss"]),
