@@ -32,7 +32,7 @@ BADGES = {
     "replicated": "success",
     "partly replicated": "warning",
     "not replicated": "danger",
-    "not tested at this scale": "secondary",
+    "not tested at this scale": "light",
 }
 """Colour of a verdict (sphinx-design)."""
 
@@ -159,7 +159,7 @@ def markdown(table: pd.DataFrame) -> str:
     lines += _row("claim", "theirs", "ours", "verdict")
     for row in table.to_dict("records"):
         title = f"**[{row['claim']}]({row['chapter']}.ipynb)**" if row["chapter"] else f"**{row['claim']}**"
-        ours = "<br>".join(row["ours"])
+        ours = _labels_once(row["ours"])
         cost = (
             f"{row['runs']} run{'s' * (row['runs'] > 1)}, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
         )
@@ -169,6 +169,15 @@ def markdown(table: pd.DataFrame) -> str:
             f"{title}<br>{row['statement']}", row["theirs"], ours, f"{badge}<br>{row['profile']}, {cost}<br>{command}"
         )
     return "\n".join([*lines, ":::"])
+
+
+def _labels_once(described: list[str]) -> str:
+    """Comparisons below each other; what several in a row measure is said once."""
+    lines, before = [], None
+    for label, _, rest in (text.partition(": ") for text in described):
+        lines += [f"*{label}*"] * (label != before) + [rest]
+        before = label
+    return "<br>".join(lines)
 
 
 def _row(*cells_: str) -> list[str]:
