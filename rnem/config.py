@@ -41,9 +41,9 @@ AUTOENCODERS: dict[str, Autoencoder] = {
         64, ((4, 2, 16), (4, 2, 32), (4, 2, 64)), 512, 8, 64, ((16, 4, 32), (32, 4, 16), (64, 4, 1))
     ),
     "atari84": Autoencoder(84, ((8, 4, 16), (4, 2, 32)), 250, 10, 32, ((21, 4, 16), (84, 8, 1))),
-    # Their coarse (Space Invaders) network at smaller frames.
+    # Their coarse (Space Invaders) network at smaller frames; the grid divides the sizes, which is what is fast.
     "coarse32": Autoencoder(32, ((8, 4, 16), (4, 2, 32)), 128, 4, 32, ((8, 4, 16), (32, 8, 1))),
-    "coarse42": Autoencoder(42, ((4, 2, 16), (4, 2, 32)), 250, 10, 32, ((21, 4, 16), (42, 4, 1))),
+    "coarse42": Autoencoder(42, ((8, 4, 16), (4, 2, 32)), 128, 7, 32, ((21, 4, 16), (42, 6, 1))),
     "tiny16": Autoencoder(16, ((4, 2, 8), (4, 2, 16)), 32, 4, 16, ((8, 4, 8), (16, 4, 1))),
 }
 
@@ -65,6 +65,8 @@ class NetworkConfig:
     """Number of discrete actions the videos come with; 0 for none."""
     output_bias: float = 0.0
     """Initial bias of the last layer, in logits; negative where most pixels are off."""
+    action_order: Literal["correct", "authors"] = "correct"
+    """Whose action a component gets: its own sequence's, or as in the authors' code (see Network.embed)."""
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -135,7 +137,7 @@ class RunConfig:
 
     name: str
     data: str
-    """A name of rnem.videos, size included: balls4mass64."""
+    """A name of rnem.videos, size included: balls4mass64, spaceinvaders42."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
@@ -161,14 +163,15 @@ def to_dict(config: RunConfig) -> dict:
     return dataclasses.asdict(config)
 
 
-ADDED_LATER = {"curriculum": ()}
-"""Training fields younger than some runs -> the value by which those were trained; at that value no key has them."""
+ADDED_LATER = {"training": {"curriculum": ()}, "network": {"action_order": "correct"}}
+"""Fields younger than some runs -> the value by which those were trained; at that value no key has them."""
 
 
 def identity(config: RunConfig) -> dict:
     """What a run's key is made from: :func:`to_dict` without ADDED_LATER at their old values."""
     tree = to_dict(config)
-    tree["training"] = {k: v for k, v in tree["training"].items() if k not in ADDED_LATER or v != ADDED_LATER[k]}
+    for part, fields in ADDED_LATER.items():
+        tree[part] = {k: v for k, v in tree[part].items() if k not in fields or v != fields[k]}
     return tree
 
 
@@ -217,6 +220,30 @@ def _balls(profile: str, balls: str, model: Model, components: int, **training) 
     )
 
 
+def _invaders(profile: str, model: Model, components: int, **network) -> RunConfig:
+    """Space Invaders as the authors: K = 4, 25 frames, few flips; paper: their network and batch."""
+    size = 84 if profile == "paper" else 42
+    steps = {"steps": 24, "batch": 32, "evaluate_every": 1562} if profile == "paper" else {}
+    return RunConfig(
+        name=f"{profile}-spaceinvaders-{model}" + (f"-k{components}" if components > 1 else ""),
+        data=f"spaceinvaders{size}",
+        network=NetworkConfig(
+            model=model, components=components, actions=6,
+            **_NETWORK[profile] | {"autoencoder": "atari84" if size == 84 else "coarse42"} | network,
+        ),
+        training=dataclasses.replace(
+            _TRAINING[profile], **{"noise": 0.002, "validation_steps": 10 if profile == "smoke" else 24} | steps
+        ),
+    )  # fmt: skip
+
+
+def _with_authors_order(run: RunConfig) -> RunConfig:
+    """The same with actions handed out as in the authors' code: what that defect costs."""
+    profile, data, model = run.name.split("-", 2)
+    network = dataclasses.replace(run.network, action_order="authors")
+    return dataclasses.replace(run, name=f"{profile}-{data}-order_{model}", network=network)
+
+
 def _with_authors_training(run: RunConfig) -> RunConfig:
     """The authors' optimiser and noise at another size, for as many updates: what departing from them does."""
     profile, data, model = run.name.split("-", 2)
@@ -247,6 +274,9 @@ def _named() -> dict[str, RunConfig]:
         rows += [_with_authors_training(_balls(profile, "balls4mass", model, 5)) for model in ("rnem", "nem")]
         rows += [_balls(profile, "balls3curtain", model, 5) for model in ("rnem", "nem")]
         rows += [_balls(profile, "balls3curtain", model, 1) for model in ("rnn", "lstm")]
+        rows += [_invaders(profile, model, 4) for model in ("rnem", "nem")]
+        rows += [_invaders(profile, model, 1) for model in ("rnn", "lstm")]
+        rows += [_with_authors_order(_invaders(profile, "rnem", 4))]
     laptop = {row.name.removeprefix("laptop-balls4mass-"): row for row in rows}
     long = {"rnem-k5": 12000, "nem-k5": 12000, "lstm": 16000, "rnn": 22000}
     rows += [_longer(laptop[model], updates) for model, updates in long.items()]

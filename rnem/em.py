@@ -132,12 +132,13 @@ def unroll(
     raw: Float[Tensor, "B K 1 H W"],
     *,
     actions: Float[Tensor, "T B A"] | None = None,
-    action_order: str = "correct",
+    action_order: str | None = None,
     real_steps: int | None = None,
 ) -> Iterator[State]:
     """The states after each of the T-1 steps; step t reads (flipped) frame t and predicts frame t+1.
 
-    From step ``real_steps`` on the model is fed its own prediction (rollout); later frames are not read.
+    From step ``real_steps`` on the model is fed its own prediction (rollout); later frames are not read. Action t is
+    the one taken between frames t and t+1; ``action_order``: see Network.embed.
     """
     state = initial_state(network, raw)
     with fast.unrolling(network, linear=False):

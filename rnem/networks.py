@@ -317,14 +317,14 @@ class Network(nn.Module):
         weight = self.encoder.dense.linear.weight
         return weight.new_zeros(batch, self.config.components, self.core.carried)
 
-    def embed(self, actions: Float[Tensor, "B A"], order: str = "correct") -> Float[Tensor, "B K E"]:
-        """Actions embedded, for each component; ``order="authors"`` mixes them over the batch as their code does.
+    def embed(self, actions: Float[Tensor, "B A"], order: str | None = None) -> Float[Tensor, "B K E"]:
+        """Actions embedded, for each component; the order "authors" mixes them over the batch as their code does.
 
-        Their rows are b*K+k and their ``tf.tile(action, [k, 1])`` is k-major: row r gets the action of sample r mod B.
+        Without ``order`` it is that of the config. Their rows are b*K+k and their ``tf.tile(action, [k, 1])`` is k-major: row r gets the action of sample r mod B.
         """
         K = self.config.components
         embedded = self.action(actions)  # (B,E)
-        if order == "authors":
+        if (order or self.config.action_order) == "authors":
             return embedded.repeat(K, 1).view(len(actions), K, -1)
         return embedded[:, None].expand(-1, K, -1)
 
