@@ -65,7 +65,7 @@ def record(network: Network | Run, videos: Videos, *, seed: int = 0, batch: int 
     for start in range(0, len(videos), batch):
         part = videos.select(slice(start, start + batch))
         with _norms(network) as norms:
-            states = grouping.unrolled(network, part, seed + start)
+            states = evaluate.states(network, part, seed=seed + start)
             parts.append(_between_balls(network, states, part, norms))
     return Record({q: np.concatenate([p[q] for p in parts], 1) for q in QUANTITIES})
 

@@ -43,7 +43,7 @@ AUTOENCODERS: dict[str, Autoencoder] = {
     "atari84": Autoencoder(84, ((8, 4, 16), (4, 2, 32)), 250, 10, 32, ((21, 4, 16), (84, 8, 1))),
     # Their coarse (Space Invaders) network at smaller frames; the grid divides the sizes, which is what is fast.
     "coarse32": Autoencoder(32, ((8, 4, 16), (4, 2, 32)), 128, 4, 32, ((8, 4, 16), (32, 8, 1))),
-    "coarse42": Autoencoder(42, ((8, 4, 16), (4, 2, 32)), 128, 7, 32, ((21, 4, 16), (42, 6, 1))),
+    "coarse42": Autoencoder(42, ((8, 4, 16), (4, 2, 32)), 128, 7, 32, ((21, 4, 16), (42, 4, 1))),
     "tiny16": Autoencoder(16, ((4, 2, 8), (4, 2, 16)), 32, 4, 16, ((8, 4, 8), (16, 4, 1))),
 }
 

@@ -5,7 +5,7 @@ The plain functions are the paper's equations, literally; ``unroll`` takes them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -106,18 +106,23 @@ def step(
     network: Network,
     state: State,
     x: Float[Tensor, "B 1 H W"],
-    target: Float[Tensor, "B 1 H W"] | None,
+    target: Float[Tensor, "B 1 H W"] | Callable[[Tensor], Tensor],
     action: Float[Tensor, "B K E"] | None = None,
 ) -> State:
     """One EM step on (noisy) frame ``x``: M-step, then E-step against the next frame.
 
-    ``target`` None is a simulated step: the E-step then sees the model's own prediction, max_k psi_k > 0.1.
+    In a simulated step ``target`` is :func:`pseudo_target`: the E-step then sees what is made of the prediction.
     """
     logits, theta = network(masked_difference(state.gamma, x, state.psi), state.theta, action)
     psi = torch.sigmoid(logits)
-    if target is None:
-        target = (psi.amax(1) > ROLLOUT_THRESHOLD).to(psi.dtype)
+    if callable(target):
+        target = target(psi)
     return State(theta, psi, e_step(psi.detach(), target))
+
+
+def pseudo_target(psi: Float[Tensor, "B K 1 H W"]) -> Float[Tensor, "B 1 H W"]:
+    """max_k psi_k > 0.1: the next frame as a rollout's E-step takes it."""
+    return (psi.amax(1) > ROLLOUT_THRESHOLD).to(psi.dtype)
 
 
 def own_prediction(state: State) -> Float[Tensor, "B 1 H W"]:
@@ -134,11 +139,13 @@ def unroll(
     actions: Float[Tensor, "T B A"] | None = None,
     action_order: str | None = None,
     real_steps: int | None = None,
+    simulated: Callable[[Tensor], Tensor] = pseudo_target,
 ) -> Iterator[State]:
     """The states after each of the T-1 steps; step t reads (flipped) frame t and predicts frame t+1.
 
-    From step ``real_steps`` on the model is fed its own prediction (rollout); later frames are not read. Action t is
-    the one taken between frames t and t+1; ``action_order``: see Network.embed.
+    From step ``real_steps`` on the model is fed its own prediction (rollout); later frames are not read, and
+    ``simulated`` makes the E-step's frame of psi. Action t is the one taken between frames t and t+1;
+    ``action_order``: see Network.embed.
     """
     state = initial_state(network, raw)
     with fast.unrolling(network, linear=False):
@@ -146,7 +153,7 @@ def unroll(
             real = real_steps is None or t < real_steps
             x = features[t] if real else own_prediction(state)
             action = None if actions is None else network.embed(actions[t], action_order)
-            state = step(network, state, flip(x, flips[t]), features[t + 1] if real else None, action)
+            state = step(network, state, flip(x, flips[t]), features[t + 1] if real else simulated, action)
             yield state
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,8 +76,8 @@ def predict(
     network: Network | Run, videos: Videos, *, noise: float = 0.0, seed: int = 0, real_steps: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """psi and gamma of every step, (T-1,N,K,1,H,W) each: for pictures of a few sequences."""
-    states = list(_states(_network(network), videos, noise, seed, real_steps))
-    return torch.stack([s.psi for s in states]), torch.stack([s.gamma for s in states])
+    steps = list(states(_network(network), videos, noise=noise, seed=seed, real_steps=real_steps))
+    return torch.stack([s.psi for s in steps]), torch.stack([s.gamma for s in steps])
 
 
 @torch.no_grad()
@@ -99,20 +100,24 @@ def evaluate(
     for start in range(0, len(videos), batch):
         part = videos.select(slice(start, start + batch))
         x = part.features.to(_device(network), torch.float32)
-        states = _states(network, part, noise, seed + start, real_steps)
-        parts.append([_measure(state, part, x, t) for t, state in enumerate(states)])
+        steps = states(network, part, noise=noise, seed=seed + start, real_steps=real_steps)
+        parts.append([_measure(state, part, x, t) for t, state in enumerate(steps)])
     values = {q: np.stack([np.concatenate([p[t][q] for p in parts]) for t in range(len(parts[0]))]) for q in QUANTITIES}
     return Evaluation(values, real_steps)
 
 
-def _states(network: Network, videos: Videos, noise: float, seed: int, real_steps: int | None):
+def states(
+    network: Network, videos: Videos, *, noise: float = 0.0, seed: int = 0, real_steps: int | None = None, **unroll
+) -> Iterator[em.State]:
+    """The states of every step on sequences as they are read; ``seed`` decides flips and the initial gamma.
+
+    ``unroll``: further arguments of em.unroll. Gradients are recorded unless the caller forbids it.
+    """
     device = _device(network)
     x = videos.features.to(device, torch.float32)
     flips, raw = initial_draws(tuple(x.shape), network.config.components, noise, seed, device)
-    actions = None
-    if network.config.actions:
-        actions = torch.nn.functional.one_hot(videos.actions.to(device).long(), network.config.actions).float()
-    return em.unroll(network, x, flips, raw, actions=actions, real_steps=real_steps)
+    actions = videos.to(device).one_hot(network.config.actions)
+    return em.unroll(network, x, flips, raw, actions=actions, real_steps=real_steps, **unroll)
 
 
 def _measure(state: em.State, videos: Videos, x: Tensor, t: int) -> dict[str, np.ndarray]:

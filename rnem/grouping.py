@@ -6,7 +6,7 @@ its own* when that component holds no other ball. Only pixels of single balls co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -54,14 +54,6 @@ def background_share(gamma: Float[Tensor, "N K 1 H W"], features: Float[Tensor, 
     return share.amax(1) / share.sum(1)
 
 
-def unrolled(network: Network, videos: Videos, seed: int = 0) -> Iterator[em.State]:
-    """The states of every step on true frames without noise; ``seed`` decides the initial gamma."""
-    device = next(network.parameters()).device
-    x = videos.features.to(device, torch.float32)
-    flips, raw = evaluate.initial_draws(tuple(x.shape), network.config.components, 0.0, seed, device)
-    return em.unroll(network, x, flips, raw)
-
-
 @torch.no_grad()
 def measure(network: Network, videos: Videos, *, since: int = SINCE, seed: int = 0, batch: int = 50) -> pd.DataFrame:
     """A row per predicted frame ``step`` (from 1), averaged over videos; frames without noise.
@@ -79,7 +71,7 @@ def measure(network: Network, videos: Videos, *, since: int = SINCE, seed: int =
     parts = []
     for start in range(0, len(videos), batch):
         part = videos.select(slice(start, start + batch))
-        states = unrolled(network, part, seed + start)
+        states = evaluate.states(network, part, seed=seed + start)
         parts.append(_part([_frame(state, part, t + 1) for t, state in enumerate(states)], since))
     names = parts[0].keys()
     rows = {name: np.nanmean(np.concatenate([p[name] for p in parts], 1), 1) for name in names}  # (T-1,) each

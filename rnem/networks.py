@@ -260,17 +260,18 @@ class RecurrentCore(nn.Module):
 class LSTMCore(nn.Module):
     """Layer-normalised LSTM of TensorFlow 1: tanh, forget bias 1, gates i j f o without bias, normalised c carried."""
 
-    def __init__(self, code: int, state: int, *, path: str) -> None:
+    def __init__(self, code: int, state: int, actions: int, *, path: str) -> None:
         super().__init__()
         self.carried, self.path = 2 * state, path
-        self.gates = nn.Linear(code + state, 4 * state, bias=False)
+        self.gates = nn.Linear(code + actions + state, 4 * state, bias=False)
         nn.init.xavier_uniform_(self.gates.weight)
         self.norms = nn.ModuleDict({name: Norm(state) for name in ("input", "transform", "forget", "output", "state")})
 
     def forward(self, theta: Float[Tensor, "B K 2*D"], code: Float[Tensor, "B K C"], action: Tensor | None = None):
         """Next state (B,K,2D), c and h side by side, and what the decoder reads (B*K,D)."""
         c, h = theta.flatten(0, 1).chunk(2, 1)
-        gates = self.gates(torch.cat([code.flatten(0, 1), h], 1)).chunk(4, 1)  # 4 x (B*K,D)
+        inputs = [code.flatten(0, 1), *([] if action is None else [action.flatten(0, 1)]), h]
+        gates = self.gates(torch.cat(inputs, 1)).chunk(4, 1)  # 4 x (B*K,D)
         i, j, f, o = (self._norm(n, g) for n, g in zip(("input", "transform", "forget", "output"), gates, strict=True))
         c = self._norm("state", c * torch.sigmoid(f + 1) + torch.sigmoid(i) * torch.tanh(j))
         h = torch.tanh(c) * torch.sigmoid(o)
@@ -297,7 +298,7 @@ class Network(nn.Module):
         self.action = Dense(config.actions, embedded, "relu", path=path) if config.actions else None
         self.encoder = Encoder(shape, path=path)
         if config.model == "lstm":
-            self.core: nn.Module = LSTMCore(shape.code, config.state, path=path)
+            self.core: nn.Module = LSTMCore(shape.code, config.state, embedded, path=path)
         else:
             if config.model in ("rnem", "rnem_noatt"):
                 attention = config.attention if config.model == "rnem" else 0
@@ -320,7 +321,8 @@ class Network(nn.Module):
     def embed(self, actions: Float[Tensor, "B A"], order: str | None = None) -> Float[Tensor, "B K E"]:
         """Actions embedded, for each component; the order "authors" mixes them over the batch as their code does.
 
-        Without ``order`` it is that of the config. Their rows are b*K+k and their ``tf.tile(action, [k, 1])`` is k-major: row r gets the action of sample r mod B.
+        Without ``order`` it is that of the config. Their rows are b*K+k and their ``tf.tile(action, [k, 1])`` is
+        k-major: row r gets the action of sample r mod B.
         """
         K = self.config.components
         embedded = self.action(actions)  # (B,E)

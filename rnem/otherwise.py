@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from rnem import em, evaluate, measures, metrics
 from rnem.networks import Network
@@ -64,24 +63,16 @@ def rollout_threshold(run: Run, data: str, *, real_steps: int = 20, count: int =
 
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run)
-        x = fixed(data, "test", count, frames).features.float()  # (T,B,1,H,W)
-        _, raw = evaluate.initial_draws(tuple(x.shape), network.config.components, 0.0, 0, "cpu")
-        curves = {name: _rollout(network, x, raw, real_steps, inverted) for name, inverted in
-                  (("authors", False), ("inverted", True))}  # fmt: skip
+        test = fixed(data, "test", count, frames)
+        targets = {"authors": em.pseudo_target, "inverted": lambda psi: 1 - em.pseudo_target(psi)}
+        curves = {}
+        for name, simulated in targets.items():
+            steps = evaluate.states(network, test, real_steps=real_steps, simulated=simulated)
+            curves[name] = [
+                float(metrics.bce(s.psi.amax(1), test.features[t + 1].float()).mean()) for t, s in enumerate(steps)
+            ]
         return pd.DataFrame({"step": np.arange(1, frames)} | curves)
 
     return measures.cached(
         run, "rollout-threshold", VERSION, compute, data=data, real_steps=real_steps, count=count, frames=frames
     )
-
-
-def _rollout(network: Network, x: Tensor, raw: Tensor, real_steps: int, inverted: bool) -> list[float]:
-    state, bce = em.initial_state(network, raw), []
-    for t in range(len(x) - 1):
-        real = t < real_steps
-        state = em.step(network, state, x[t] if real else em.own_prediction(state), x[t + 1] if real else None)
-        if inverted and not real:
-            target = (state.psi.amax(1) <= em.ROLLOUT_THRESHOLD).float()
-            state = em.State(state.theta, state.psi, em.e_step(state.psi, target))
-        bce.append(float(metrics.bce(state.psi.amax(1), x[t + 1]).mean()))
-    return bce

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from rnem import cells, claims, measures
+from rnem import cells, claims, evidence
 from rnem.claims import CLAIMS, Claim, Comparison, Decided, Measure, Verdict
 from rnem.config import MODEL_LABELS, RunConfig
 from rnem.metrics import interval
@@ -20,12 +20,21 @@ QUANTITIES = {
     "ari": "foreground ARI",
     "sequences": "training sequences",
     "identity": "largest difference of ψ from K separate RNNs",
+    "returned": "returns from behind the curtain predicted within 2 pixels, as a share",
+    "moving/copy_moving": "BCE on the pixels that move, as a share of the copy's",
+    "follows": "simulated steps in which the ship does what the action held says, as a share",
+    "together": "foreground ARI against what moves together",
 }
-DATA = {"balls4mass": "four balls", "balls678mass": "6–8 balls, K = 8", "balls3curtain": "three balls and a curtain"}
+DATA = {
+    "balls4mass": "four balls",
+    "balls678mass": "6–8 balls, K = 8",
+    "balls3curtain": "three balls and a curtain",
+    "spaceinvaders": "Space Invaders",
+}
 CHAPTERS = {
     "accuracy": "accuracy", "relational": "relational", "components": "components", "grouping": "grouping",
     "extrapolation": "extrapolation", "attention": "attention", "simulation": "simulation", "efficiency": "efficiency",
-    "identity": "model",
+    "identity": "model", "occlusion": "occlusion", "atari": "atari",
 }  # fmt: skip
 """Claim -> the chapter that shows it."""
 BADGES = {
@@ -104,7 +113,7 @@ def measured(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) 
 def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **settings):
     """The claim box of a claim's chapter, from the runs that it declares; ``also`` is said after what was measured."""
     this = CLAIMS[claim]
-    text, verdict = measured(this, measures.measurer(found, **settings))
+    text, verdict = measured(this, evidence.measurer(found, **settings))
     runs = [run for candidates in found.values() for run in candidates]
     train = "rnem campaign laptop && " if any(run.config.profile == "laptop" for run in runs) else ""
     return cells.claim_box(

@@ -68,6 +68,15 @@ class Videos:
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return {name: a for name, a in fields if isinstance(a, Tensor)}
 
+    def one_hot(self, actions: int) -> Tensor | None:
+        """Actions as float32 (T,N,actions), None where there are to be 0 of them; VideoError where they do not fit."""
+        if not actions:
+            return None
+        if self.actions is None or int(self.actions.max()) >= actions:
+            there = "none" if self.actions is None else f"one of number {int(self.actions.max())}"
+            raise VideoError(f"the network takes {actions} actions, and {self.name} has {there}")
+        return torch.nn.functional.one_hot(self.actions.long(), actions).float()
+
     def _map(self, function: Callable[[str, Tensor], Tensor]) -> Videos:
         return dataclasses.replace(self, **{name: function(name, a) for name, a in self.arrays().items()})
 

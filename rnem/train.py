@@ -167,10 +167,8 @@ class _Training:
         flips = (torch.rand(features.shape, generator=generator, device=device) < self.training.noise).float()
         shape = (features.shape[1], self.config.network.components, *features.shape[2:])
         raw = torch.randn(shape, generator=generator, device=device)
-        actions = None
-        if self.config.network.actions:
-            one_hot = torch.nn.functional.one_hot(batch.actions.to(device).long(), self.config.network.actions)
-            actions = one_hot.float()[:, rank::world]
+        actions = batch.to(device).one_hot(self.config.network.actions)
+        actions = None if actions is None else actions[:, rank::world]
         return features[:, rank::world], flips[:, rank::world], raw[rank::world], actions
 
     def _clip(self) -> None:

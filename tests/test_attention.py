@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnem import attention, figures_groups, networks, videos
+from rnem import attention, evaluate, figures_groups, networks, videos
 from rnem.config import NetworkConfig
 from rnem.sequences import Videos
 
@@ -105,7 +105,7 @@ def test_attention_of_step_t_has_not_seen_frame_t(network):
     for each in (test, dataclasses.replace(test, features=features)):
         steps = []
         with torch.no_grad():  # attention is kept only where no gradients are
-            for _ in attention.grouping.unrolled(network, each):
+            for _ in evaluate.states(network, each):
                 steps.append(network.attention)
         seen.append(torch.stack(steps))
     same = [bool(torch.equal(*(s[t] for s in seen))) for t in range(11)]

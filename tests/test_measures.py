@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rnem import config, evaluate, measures, runs
+from rnem import config, evaluate, evidence, measures, runs
 from rnem.claims import CLAIMS, Measure, decide
 from rnem.networks import build
 
@@ -120,13 +120,13 @@ def test_the_numbers_of_a_fixed_network_are_those_of_this_version(run):
 
 def test_sequences_until_the_final_loss_of_another(cache):
     ours, goal = untrained(NAMES[0], 0, [9.0, 5.0, 4.0]), untrained(NAMES[2], 0, [9.0, 8.0, 6.0])
-    assert measures.sequences_until(ours, goal) == 160  # at update 20 it is below 6
-    assert measures.sequences_until(goal, goal) == 240
-    assert measures.sequences_until(goal, ours) == float("inf")
+    assert evidence.sequences_until(ours, goal) == 160  # at update 20 it is below 6
+    assert evidence.sequences_until(goal, goal) == 240
+    assert evidence.sequences_until(goal, ours) == float("inf")
 
 
 def test_n_em_is_k_separate_rnns_and_r_nem_is_not(run, cache):
-    assert measures.identity_difference(untrained(NAMES[1], 0, [3, 2, 1]), steps=4) < 1e-5
+    assert evidence.identity_difference(untrained(NAMES[1], 0, [3, 2, 1]), steps=4) < 1e-5
 
 
 def test_claims_are_decided_from_runs_seed_by_seed(cache):
@@ -134,7 +134,7 @@ def test_claims_are_decided_from_runs_seed_by_seed(cache):
         NAMES[0]: [untrained(NAMES[0], s, [9, 5, 4]) for s in (0, 1)],
         NAMES[2]: [untrained(NAMES[2], 1, [9, 8, 6])],
     }
-    measure = measures.measurer(found, count=3, frames=31)
+    measure = evidence.measurer(found, count=3, frames=31)
     accuracy = decide(CLAIMS["accuracy"], measure)
     assert accuracy[0].seeds == (0, 1)
     assert accuracy[1].seeds == (1,), "only seeds that both sides have"

@@ -198,7 +198,7 @@ class Fixed:
 def test_in_a_rollout_a_pixel_is_on_where_some_component_predicts_more_than_a_tenth(psi, on):
     net = Fixed(psi)
     state = em.State(torch.zeros(1, 2, 1), net.psi, torch.full_like(net.psi, 0.5))
-    gamma = em.step(net, state, torch.zeros(1, 1, 1, 1), target=None).gamma
+    gamma = em.step(net, state, torch.zeros(1, 1, 1, 1), target=em.pseudo_target).gamma
     torch.testing.assert_close(gamma, em.e_step(net.psi, torch.full((1, 1, 1, 1), float(on), dtype=torch.float64)))
 
 
@@ -215,7 +215,7 @@ def test_a_rollout_feeds_on_its_own_prediction_and_reads_no_further_frame():
     state = imagined[real - 1]
     mixture = (state.gamma * state.psi).sum(1)
     flipped = torch.where(flips[real] == 1, 1 - mixture, mixture)
-    following = em.step(net, state, flipped, target=None)
+    following = em.step(net, state, flipped, target=em.pseudo_target)
     torch.testing.assert_close(following.psi, imagined[real].psi)
     for a, b in zip(imagined[:real], states(net, x, flips, raw), strict=False):
         assert torch.equal(a.psi, b.psi)
@@ -403,7 +403,7 @@ def test_the_state_is_carried_without_the_normalisation_that_the_decoder_sees():
 def test_the_lstm_is_the_layer_normalised_one_of_tensorflow_1(path):
     torch.manual_seed(0)
     D, code, rows = 5, 7, 3
-    core = LSTMCore(code, D, path=path).double()
+    core = LSTMCore(code, D, 0, path=path).double()
     with torch.no_grad():
         for p in core.parameters():
             p.add_(0.3 * torch.randn_like(p))

@@ -125,7 +125,7 @@ def test_the_key_of_a_config_is_what_it_always_was():
 
 OTHER = {
     "name": "other", "data": "other", "model": "nem", "autoencoder": "atari84", "optimizer": "muon", "path": "plain",
-    "precision": "bf16-mixed", "curriculum": ((10, 3),),
+    "precision": "bf16-mixed", "curriculum": ((10, 3),), "action_order": "authors",
 }  # fmt: skip
 
 

@@ -13,13 +13,7 @@ from rnem import config, em, networks, optim, runs, train, videos
 
 SMOKE = config.named("smoke-balls4mass-rnem-k5").replace(evaluate_every=10, validation=4, validation_steps=6)
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

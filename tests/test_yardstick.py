@@ -16,14 +16,7 @@ from rnem.sequences import VideoError
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "authors"
 here = pytest.mark.skipif(not SHARED.is_dir(), reason="the authors' result videos are not here")
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small tensors: threads that wait for each other cost more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True, scope="module")

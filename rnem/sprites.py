@@ -1,0 +1,237 @@
+"""Measures for Space Invaders: the pixels that move, what is grouped together, and whether the ship obeys.
+
+Sprites are the game's own (rnem.invaders.SPRITES); their kinds are what moves together: all aliens, the ship, the
+shields, the shots. 100 test videos, frames without noise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rnem import em, evaluate, invaders, measures, metrics
+from rnem.networks import Network
+from rnem.runs import Run
+from rnem.videos import Videos, fixed
+
+VERSION = 1
+"""Of the measures below; raised when their meaning changes."""
+KINDS = ("shields", "ship", "shots", "aliens", "other")
+"""Kind number g + 1 of what moves together; 0 is the background."""
+DIRECTIONS = {"left": "left", "stay": "noop", "right": "right"}
+"""What the ship should do -> the action that is held."""
+_COUNT = measures.TEST_VIDEOS["spaceinvaders"]
+
+
+def kinds(groups: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Sprite numbers of the videos -> numbers of KINDS: all columns of aliens are one."""
+    names = ["aliens" if name.startswith("alien") else name for name in invaders.SPRITES[1:]]
+    table = torch.tensor([0, *(KINDS.index(name) + 1 for name in names)], device=groups.device)
+    return table[groups.long()]
+
+
+# ------------------------------------------------------------------------------------------------------ by frame
+
+
+def per_step(run: Run, *, count: int = _COUNT) -> pd.DataFrame:
+    """A row per predicted frame ``step`` (from 1), averaged over test videos.
+
+    ``bce``: of max_k psi_k; ``moving``: its part on pixels that change from frame t to t+1; ``copy``, ``copy_moving``:
+    the same of a copy of frame t that expects each pixel to change with the average probability of these videos;
+    ``changed``: pixels that change; ``together``: foreground ARI of the components against KINDS; ``sprites``: against
+    the sprites, in which every column of aliens is one of its own.
+    """
+
+    def compute() -> pd.DataFrame:
+        test = fixed(run.config.data, "test", count)
+        rows = [_frame(state, test, t) for t, state in _unrolled(evaluate.load_network(run), test)]
+        table = pd.DataFrame(rows)
+        rate = table["changed"].mean() / test.features[0, 0].numel()
+        table["copy_moving"] = -math.log(rate) * table["changed"]
+        still = test.features[0, 0].numel() - table["changed"]
+        table["copy"] = table["copy_moving"] - math.log1p(-rate) * still
+        return table
+
+    return measures.cached(run, "game-steps", VERSION, compute, data=run.config.data, count=count)
+
+
+@torch.no_grad()
+def _unrolled(network: Network, videos: Videos) -> Iterator[tuple[int, em.State]]:
+    yield from enumerate(evaluate.states(network, videos))
+
+
+def _frame(state: em.State, test: Videos, t: int) -> dict[str, float]:
+    x, target = test.features[t].float(), test.features[t + 1].float()  # (N,1,H,W)
+    best, groups, gamma = state.psi.amax(1), test.groups[t + 1][None], state.gamma[None]
+    moved = x != target
+    return {
+        "step": t + 1,
+        "bce": float(metrics.bce(best, target).mean()),
+        "moving": float((em.intra(best, target) * moved).sum((1, 2, 3)).mean()),
+        "changed": float(moved.float().sum((1, 2, 3)).mean()),
+        "together": float(np.nanmean(metrics.ari(kinds(groups), gamma))),
+        "sprites": float(np.nanmean(metrics.ari(groups, gamma))),
+    }
+
+
+def moving(run: Run, first: int, last: int) -> float:
+    """BCE on the pixels that move, as a share of the copy's, frames ``first`` .. ``last``."""
+    mean = per_step(run).set_index("step").loc[first:last].mean()
+    return float(mean["moving"] / mean["copy_moving"])
+
+
+def together(run: Run, first: int, last: int) -> float:
+    """Mean foreground ARI against KINDS, frames ``first`` .. ``last``."""
+    return float(per_step(run).set_index("step").loc[first:last, "together"].mean())
+
+
+# ------------------------------------------------------------------------------------------------------- grouping
+
+
+def shared(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataFrame:
+    """How often two pixels have the same component: a row per pair of sprites ``a`` and ``b``, ``share``.
+
+    Over all pairs of pixels of the two in one frame, frames ``first`` .. ``last`` of all test videos. It does not
+    depend on the numbers of the components, which differ from video to video.
+    """
+
+    def compute() -> pd.DataFrame:
+        test = fixed(run.config.data, "test", count, last + 1)
+        same = total = torch.zeros(())
+        for t, state in _unrolled(evaluate.load_network(run), test):
+            if first <= t + 1:
+                table = held(test.groups[t + 1], state.gamma)  # (N,S,K)
+                pixels = table.sum(2)  # (N,S)
+                alone = torch.diag_embed(pixels)  # a pixel is no pair with itself
+                same = same + (table @ table.mT - alone).sum(0)
+                total = total + (pixels[:, :, None] * pixels[:, None] - alone).sum(0)
+        names = invaders.SPRITES[1:]
+        rows = [
+            {"a": a, "b": b, "share": float(same[i, j] / total[i, j]) if total[i, j] else math.nan}
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+        ]
+        return pd.DataFrame(rows)
+
+    settings = {"data": run.config.data, "count": count, "first": first, "last": last}
+    return measures.cached(run, "game-shared", VERSION, compute, **settings)
+
+
+def held(groups: Int[Tensor, "N 1 H W"], gamma: Float[Tensor, "N K 1 H W"]) -> Float[Tensor, "N S K"]:
+    """Pixels of every sprite (a row each, also of those that are not there) that each component has."""
+    table = metrics.contingency(groups[None], gamma[None])[0]  # (N,G,K)
+    missing = len(invaders.SPRITES) - 1 - table.shape[1]
+    return torch.cat([table, table.new_zeros(len(table), missing, table.shape[2])], 1)
+
+
+# -------------------------------------------------------------------------------------------------------- the ship
+
+
+@dataclasses.dataclass(frozen=True)
+class Ship:
+    """What the true frames say about the ship."""
+
+    rows: slice
+    """Of the frame, in which its pixels are."""
+    width: int
+    area: int
+    """Pixels: its width, and how many it has."""
+    speed: float
+    """Pixels a step, when it moves."""
+    left: float
+    right: float
+    """The outermost columns of its centre."""
+
+
+def ship(videos: Videos) -> Ship:
+    """Size, speed and range of the ship in these videos."""
+    its = videos.groups == invaders.SPRITES.index("ship")  # (T,N,1,H,W)
+    rows = its.any(4).flatten(0, 2).any(0).nonzero()[:, 0]
+    there = its.sum((2, 3, 4))  # (T,N)
+    widths = its.any(3).sum(3)[:, :, 0][there > 0]
+    columns = invaders.ship_column(videos.groups).numpy()
+    moves = np.abs(np.diff(columns, axis=0))
+    return Ship(
+        slice(int(rows.min()), int(rows.max()) + 1), int(widths.median()), int(there[there > 0].median()),
+        float(np.median(moves[moves > 0.25])), float(np.nanmin(columns)), float(np.nanmax(columns)),
+    )  # fmt: skip
+
+
+def seen_at(frames: Float[Tensor, "N H W"], known: Ship) -> Float[np.ndarray, " N"]:
+    """Column of the ship's centre in predicted frames; nan where less than half of a ship is to be seen.
+
+    The stretch of the ship's width that has the most value in its rows; its centre of mass.
+    """
+    profile = torch.nn.functional.pad(frames[:, known.rows].sum(1), [1, 1])  # (N,W+2)
+    windows = profile.unfold(1, known.width + 2, 1)  # (N,W+1-width,width+2): a pixel more on both sides
+    mass, start = windows.sum(2).max(1)
+    window = windows[torch.arange(len(frames)), start]
+    column = start - 1 + (window * torch.arange(known.width + 2)).sum(1) / mass.clamp_min(1e-9)
+    return torch.where(mass >= known.area / 2, column, torch.nan).numpy()
+
+
+def obeying(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataFrame:
+    """After frame ``first`` the model simulates to frame ``last`` with one action held: what does its ship do?
+
+    A row per action held (DIRECTIONS) and simulated frame: ``cases`` (videos with a ship at frame ``first`` that would
+    not have reached the wall), and the shares of them in which the predicted ship went ``left`` or ``right`` by over
+    half its speed since the frame before, did ``stay``, or is ``lost`` (not to be seen in one of the two frames);
+    ``shift``: its mean distance from where it was at frame ``first``, pixels to the right.
+    """
+
+    def compute() -> pd.DataFrame:
+        test = fixed(run.config.data, "test", count, last + 1)
+        network, known = evaluate.load_network(run), ship(fixed(run.config.data, "test", count))
+        begin = invaders.ship_column(test.groups)[first].numpy()
+        parts = [_held(network, test, known, begin, first, direction) for direction in DIRECTIONS]
+        return pd.concat(parts, ignore_index=True)
+
+    settings = {"data": run.config.data, "count": count, "first": first, "last": last}
+    return measures.cached(run, "game-obeying", VERSION, compute, **settings)
+
+
+def _held(network: Network, test: Videos, known: Ship, begin: np.ndarray, first: int, direction: str) -> pd.DataFrame:
+    actions = test.actions.clone()
+    actions[first:] = invaders.ACTIONS.index(DIRECTIONS[direction])
+    videos = dataclasses.replace(test, actions=actions)
+    with torch.no_grad():
+        steps = list(evaluate.states(network, videos, real_steps=first))[first:]
+    heading = {"left": -1, "stay": 0, "right": 1}[direction]
+    before, rows = begin, []
+    for number, state in enumerate(steps, 1):
+        column = seen_at(state.psi.amax(1)[:, 0], known)
+        true = begin + heading * known.speed * number
+        counts = (true >= known.left) & (true <= known.right)  # False also where there is no ship
+        shift = (column - before)[counts]
+        moved = (column - begin)[counts]
+        row = {"action": direction, "step": first + number, "cases": int(counts.sum())}
+        row["shift"] = float(np.nanmean(moved)) if np.isfinite(moved).any() else math.nan
+        went = {
+            "left": shift < -known.speed / 2,
+            "stay": np.abs(shift) <= known.speed / 2,
+            "right": shift > known.speed / 2,
+            "lost": np.isnan(shift),
+        }
+        rows.append(row | {name: float(which.mean()) if len(which) else math.nan for name, which in went.items()})
+        before = column
+    return pd.DataFrame(rows)
+
+
+def confusion(run: Run, first: int, last: int) -> pd.DataFrame:
+    """Shares of the simulated steps (columns) by action held (index): :func:`obeying` over all frames."""
+    rows = obeying(run, first, last).dropna()
+    weighted = rows[[*DIRECTIONS, "lost"]].mul(rows["cases"], axis=0).groupby(rows["action"]).sum()
+    return weighted.div(rows.groupby("action")["cases"].sum(), axis=0).loc[list(DIRECTIONS)]
+
+
+def follows(run: Run, first: int, last: int) -> float:
+    """Share of simulated steps in which the ship does what the action held says, the three alike in weight."""
+    table = confusion(run, first, last)
+    return float(np.mean([table.loc[direction, direction] for direction in DIRECTIONS]))
