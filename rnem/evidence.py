@@ -15,7 +15,7 @@ from rnem.claims import Measure
 from rnem.config import RUNS
 from rnem.networks import build
 from rnem.runs import Run
-from rnem.videos import fixed
+from rnem.videos import dataset, fixed
 
 
 def measurer(
@@ -46,16 +46,21 @@ def measurer(
 
     def measure(model: str, what: Measure) -> dict[int, float]:
         profile = next(iter(runs)).split("-")[0]
-        trained = what.data if f"{profile}-{what.data}-{model}" in RUNS else "balls4mass"
-        found = runs.get(f"{profile}-{trained}-{model}", [])
+        found = runs.get(run_name(profile, what.data, model), [])
         if what.quantity == "identity":
             return {run.seed: identity_difference(run) for run in found}
         if what.quantity == "sequences":
-            goals = {run.seed: run for run in runs.get(f"{profile}-{trained}-{what.until}", [])}
+            goals = {run.seed: run for run in runs.get(run_name(profile, what.data, what.until), [])}
             return {run.seed: sequences_until(run, goals[run.seed]) for run in found if run.seed in goals}
-        return {run.seed: one(run, what.data + run.config.data.removeprefix(trained), what) for run in found}
+        return {run.seed: one(run, f"{what.data}{dataset(run.config.data).size}", what) for run in found}
 
     return measure
+
+
+def run_name(profile: str, data: str, model: str) -> str:
+    """The run that a measure on ``data`` (a family) is taken of: trained on it, or else on balls4mass."""
+    name = f"{profile}-{data}-{model}"
+    return name if name in RUNS else f"{profile}-balls4mass-{model}"
 
 
 SPECIAL: dict[str, Callable[[Run, int, int], float]] = {

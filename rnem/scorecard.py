@@ -147,13 +147,9 @@ def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[st
 
 
 def _runs_of(decided: Decided, found: Mapping[str, list[Run]]) -> list[Run]:
-    c = decided.comparison
-    return [
-        run
-        for name, candidates in found.items()
-        for run in candidates
-        if name.split("-", 2)[2] in (c.subject, c.reference) and run.seed in decided.seeds
-    ]
+    c, profile = decided.comparison, next(iter(found)).split("-")[0]
+    names = {evidence.run_name(profile, c.measure.data, model) for model in (c.subject, c.reference) if model}
+    return [run for name in names for run in found.get(name, []) if run.seed in decided.seeds]
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -5,7 +5,7 @@ import pytest
 from rnem.claims import CLAIMS, Comparison, Measure, judge, outcome, verdict
 from rnem.config import RUNS
 from rnem.evaluate import QUANTITIES
-from rnem.evidence import SPECIAL
+from rnem.evidence import SPECIAL, run_name
 
 LOWER = Comparison(Measure("bce"), "rnem-k5", "lstm", bound=0.8)
 
@@ -63,8 +63,7 @@ def test_comparisons_are_paired_by_seed():
 def test_every_claim_names_runs_and_quantities_that_exist():
     for claim in CLAIMS.values():
         for c in claim.comparisons:
-            data = "balls4mass" if c.measure.data == "balls678mass" else c.measure.data
             for model in filter(None, (c.subject, c.reference)):
-                assert f"laptop-{data}-{model}" in RUNS, (claim.id, model)
+                assert run_name("laptop", c.measure.data, model) in RUNS, (claim.id, model)
             what = c.measure.quantity
             assert what in SPECIAL or set(what.split("/")) <= {*QUANTITIES, "sequences", "identity"}, claim.id
