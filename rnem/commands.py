@@ -24,6 +24,7 @@ from rnem.arguments import (
     without_nan,
     write_animation,
 )
+from rnem.commands_archive import RunsMerge, RunsPack
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -321,6 +322,8 @@ Runs = (
     | Annotated[RunsShow, subcommand("show")]
     | Annotated[RunsVerify, subcommand("verify")]
     | Annotated[RunsNames, subcommand("names")]
+    | Annotated[RunsPack, subcommand("pack")]
+    | Annotated[RunsMerge, subcommand("merge")]
 )
 
 

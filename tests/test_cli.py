@@ -38,8 +38,8 @@ def fails(capsys, *arguments: object, code: int = 2) -> str:
 
 
 SUBCOMMANDS = [
-    "train", "evaluate", "rollout", "runs", "runs list", "runs show", "runs verify", "runs names", "chapter", "data",
-    "data write", "data check",
+    "train", "evaluate", "rollout", "runs", "runs list", "runs show", "runs verify", "runs names", "runs pack",
+    "runs merge", "chapter", "data", "data write", "data check",
 ]  # fmt: skip
 
 
