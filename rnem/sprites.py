@@ -226,7 +226,7 @@ def _held(network: Network, test: Videos, known: Ship, begin: np.ndarray, first:
 
 def confusion(run: Run, first: int, last: int) -> pd.DataFrame:
     """Shares of the simulated steps (columns) by action held (index): :func:`obeying` over all frames."""
-    rows = obeying(run, first, last).dropna()
+    rows = obeying(run, first, last).query("cases > 0")
     weighted = rows[[*DIRECTIONS, "lost"]].mul(rows["cases"], axis=0).groupby(rows["action"]).sum()
     return weighted.div(rows.groupby("action")["cases"].sum(), axis=0).loc[list(DIRECTIONS)]
 
