@@ -43,7 +43,7 @@ AUTOENCODERS: dict[str, Autoencoder] = {
     "atari84": Autoencoder(84, ((8, 4, 16), (4, 2, 32)), 250, 10, 32, ((21, 4, 16), (84, 8, 1))),
     # Their coarse (Space Invaders) network at smaller frames; the grid divides the sizes, which is what is fast.
     "coarse32": Autoencoder(32, ((8, 4, 16), (4, 2, 32)), 128, 4, 32, ((8, 4, 16), (32, 8, 1))),
-    "coarse42": Autoencoder(42, ((8, 4, 16), (4, 2, 32)), 128, 7, 32, ((21, 4, 16), (42, 4, 1))),
+    "coarse42": Autoencoder(42, ((8, 4, 16), (4, 2, 32)), 128, 7, 32, ((14, 4, 16), (42, 6, 1))),
     "tiny16": Autoencoder(16, ((4, 2, 8), (4, 2, 16)), 32, 4, 16, ((8, 4, 8), (16, 4, 1))),
 }
 
@@ -223,7 +223,11 @@ def _balls(profile: str, balls: str, model: Model, components: int, **training) 
 def _invaders(profile: str, model: Model, components: int, **network) -> RunConfig:
     """Space Invaders as the authors: K = 4, 25 frames, few flips; paper: their network and batch."""
     size = 84 if profile == "paper" else 42
-    steps = {"steps": 24, "batch": 32, "evaluate_every": 1562} if profile == "paper" else {}
+    own = {
+        "smoke": {"validation_steps": 10},
+        "laptop": {"validation_steps": 24, "updates": 3000},  # a step costs half as much again as one of the balls
+        "paper": {"validation_steps": 24, "steps": 24, "batch": 32, "evaluate_every": 1562},
+    }
     return RunConfig(
         name=f"{profile}-spaceinvaders-{model}" + (f"-k{components}" if components > 1 else ""),
         data=f"spaceinvaders{size}",
@@ -231,9 +235,7 @@ def _invaders(profile: str, model: Model, components: int, **network) -> RunConf
             model=model, components=components, actions=6,
             **_NETWORK[profile] | {"autoencoder": "atari84" if size == 84 else "coarse42"} | network,
         ),
-        training=dataclasses.replace(
-            _TRAINING[profile], **{"noise": 0.002, "validation_steps": 10 if profile == "smoke" else 24} | steps
-        ),
+        training=dataclasses.replace(_TRAINING[profile], noise=0.002, **own[profile]),
     )  # fmt: skip
 
 
