@@ -11,7 +11,8 @@ what else the chapter depends on, so that staleness is decided without executing
 
 The inputs are: code cells and declaration, prose, each ``rnem`` module that the cells import directly or not, each run
 (its manifest's digest covers weights and metrics), each data file, and the parameters. The notebook stores all of them,
-so that a stale one can say WHICH changed.
+so that a stale one can say WHICH changed. Runs and data are the laptop's where no parameter says otherwise: with
+``parameters: {profile: smoke}`` the same declaration is about the runs and videos of that profile (rnem.parameters).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import filelock
 import jupytext
 import nbformat
 
-from rnem import cells, notebooks, runs, staleness
+from rnem import cells, notebooks, parameters, runs, staleness
 from rnem.provenance import environment, repository
 
 State = Literal["fresh", "stale", "missing", "failed"]
@@ -72,9 +73,20 @@ class Chapter:
         except (OSError, ValueError) as error:
             raise BookError(f"chapter {self.name}: {error}") from None
 
-    def runs(self) -> dict[str, list[runs.Run]]:
+    def parameters(self, given: dict | None = None) -> dict:
+        """What papermill injects: those it declares, and those given instead."""
+        return self.declares()["parameters"] | (given or {})
+
+    def chosen(self, given: dict | None = None) -> parameters.Chosen:
+        """The profile, device and seeds of an execution."""
+        try:
+            return parameters.check(self.parameters(given))
+        except ValueError as error:
+            raise BookError(f"chapter {self.name}: {error}") from None
+
+    def runs(self, given: dict | None = None) -> dict[str, list[runs.Run]]:
         """The runs that it declares: name -> one per seed, none where none is finished."""
-        return cells.resolve(self.declares()["runs"])
+        return cells.resolve(self.declares()["runs"], self.chosen(given))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,21 +119,25 @@ def chapter(name: str, root: Path | None = None) -> Chapter:
     return found[name]
 
 
-def inputs(chapter: Chapter, parameters: dict | None = None) -> dict[str, str]:
-    """Everything the notebook depends on: what it is -> a digest of it (BookError where the source cannot be read)."""
+def inputs(chapter: Chapter, given: dict | None = None) -> dict[str, str]:
+    """Everything the notebook depends on: what it is -> a digest of it (BookError where the source cannot be read).
+
+    ``given``: parameters other than the declared ones.
+    """
     declared, code = chapter.declares(), [cell.source for cell in chapter.read().cells if cell.cell_type == "code"]
     tree = {
         "code cells": staleness.digest([code, declared["runs"], declared["data"]]),
         "prose": staleness.digest(chapter.source.read_text(encoding="utf-8")),
-        "parameters": staleness.digest(declared["parameters"] if parameters is None else parameters),
+        "parameters": staleness.digest(chapter.parameters(given)),
     }
     with _named(chapter):
         modules = {name: staleness.module_path(name) for name in staleness.imported(code)}
     tree |= {f"rnem/{name}.py": staleness.digest(path.read_text(encoding="utf-8")) for name, path in modules.items()}
-    for name, found in chapter.runs().items():
+    for name, found in chapter.runs(given).items():
         tree |= {f"run {run.path.name}": run.manifest["digest"][:16] for run in found}
         tree |= {} if found else {f"run {name}": "none is finished"}
-    tree |= {f"data {name}": staleness.digest_file(runs.data_root() / name) for name in declared["data"]}
+    files = map(chapter.chosen(given).declared_file, declared["data"])
+    tree |= {f"data {name}": staleness.digest_file(runs.data_root() / name) for name in files}
     return tree
 
 
@@ -168,7 +184,7 @@ def _failure(chapter: Chapter) -> dict | None:
 
 def execute(
     name: str,
-    parameters: dict | None = None,
+    given: dict | None = None,
     *,
     output: Path | None = None,
     force: bool = False,
@@ -177,40 +193,39 @@ def execute(
     """Execute a chapter and publish its notebook and figures together, or nothing; the notebook's path.
 
     A fresh one is left alone unless ``force``; where only prose changed, outputs are kept and nothing runs. With
-    ``parameters`` other than the declared ones the notebook goes to ``output`` and the book stays as it is.
+    parameters ``given`` other than the declared ones the notebook goes to ``output`` and the book stays as it is.
     BookError names the cell and its error; the old notebook stays, the failed one is kept below ``_build/failed``.
     """
     this = chapter(name, root)
-    if parameters is not None and output is None:
+    if given is not None and output is None:
         raise BookError(f"chapter {name} with parameters of your own is not the book's: say where its notebook goes")
     lock = this.root.parent / "_build" / "locks" / f"{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(lock):
         if output is not None:
-            tree = inputs(this, parameters)
-            _run(this, this.declares()["parameters"] | (parameters or {}), tree, Path(output), None)
+            _run(this, given, inputs(this, given), Path(output), None)
             return Path(output)
         old = state_of(this)
         if old.state == "fresh" and not force:
             return this.notebook
         if old.state == "stale" and old.why == "prose changed" and not force:
-            new = notebooks.with_outputs(_prepared(this, this.declares()["parameters"]), _published(this))
+            new = notebooks.with_outputs(_prepared(this, this.parameters()), _published(this))
             _stamp(new, old.record | {"inputs": inputs(this), "key": key(inputs(this))})
             notebooks.write(new, this.notebook)
             return this.notebook
-        _run(this, this.declares()["parameters"], inputs(this), this.notebook, this.root.parent / "figures")
+        _run(this, None, inputs(this), this.notebook, this.root.parent / "figures")
     return this.notebook
 
 
-def _run(chapter: Chapter, parameters: dict, tree: dict[str, str], target: Path, figures: Path | None) -> None:
-    needed = chapter.runs()
+def _run(chapter: Chapter, given: dict | None, tree: dict[str, str], target: Path, figures: Path | None) -> None:
+    needed, injected = chapter.runs(given), chapter.parameters(given)
     if missing := [name for name, found in needed.items() if not found]:
         raise BookError(f"chapter {chapter.name} needs a finished run: `rnem train {missing[0]} --seed 0`")
     target.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     drawing, variables = notebooks.scratch(figures), {"RNEM_BOOK": chapter.root, "RNEM_CHAPTER": chapter.name}
     with drawing as drawn, notebooks.environ(RNEM_FIGURES=drawn, **variables):
-        notebook, error = notebooks.run(_prepared(chapter, parameters), chapter.source.parent)
+        notebook, error = notebooks.run(_prepared(chapter, injected), chapter.source.parent)
         if error:
             _keep_failed(chapter, notebook, key(tree), error)
             raise BookError(f"chapter {chapter.name} failed in {error} (all of it: {chapter.failed})")
@@ -220,7 +235,7 @@ def _run(chapter: Chapter, parameters: dict, tree: dict[str, str], target: Path,
         record = {
             "key": key(tree),
             "inputs": tree,
-            "parameters": parameters,
+            "parameters": injected,
             "runs": sorted(run.path.name for found in needed.values() for run in found),
             "commit": where["commit"],
             "dirty": where["dirty"],
@@ -235,9 +250,9 @@ def _run(chapter: Chapter, parameters: dict, tree: dict[str, str], target: Path,
         chapter.failed.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def _prepared(chapter: Chapter, parameters: dict) -> nbformat.NotebookNode:
+def _prepared(chapter: Chapter, injected: dict) -> nbformat.NotebookNode:
     with _named(chapter):
-        return notebooks.prepare(chapter.read(), parameters, chapter.root.parent / "_config.yml")
+        return notebooks.prepare(chapter.read(), injected, chapter.root.parent / "_config.yml")
 
 
 @contextmanager

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rnem import config, runs
+from rnem import claims, config, runs
 from rnem.config import RunConfig
 from rnem.networks import build
 from rnem.provenance import hardware
@@ -73,23 +73,45 @@ class Planned:
 
 
 def configs(profile: str) -> list[RunConfig]:
-    """Every run of a profile's campaign, the most wanted first."""
+    """Every run of a profile's campaign, the most wanted first; of smoke, a test of machinery, what claims compare."""
     wanted: dict[tuple[str, int], RunConfig] = {}
     for name, seeds in SEEDS:
+        if profile == "smoke":
+            seeds = min(seeds, claims.MINIMUM_SEEDS) if name in compared() else 0
         for seed in range(seeds):
             wanted.setdefault((name, seed), config.named(f"{profile}-{name}").replace(seed=seed))
     # Of models in one row all seeds 0 come before any seed 1, so that comparisons are paired as early as possible.
     return list(wanted.values())
 
 
-def plan(profile: str, root: Path | None = None) -> list[Planned]:
-    """The campaign's runs, each with whether it is finished and its cost."""
-    speed = _speed(root)
+def compared() -> set[str]:
+    """Models that a claim compares, with what they are trained on: ``balls4mass-rnem-k5``."""
+    names = set()
+    for comparison in (c for claim in claims.CLAIMS.values() for c in claim.comparisons):
+        for model in filter(None, (comparison.subject, comparison.reference, comparison.measure.until)):
+            own = f"{comparison.measure.data}-{model}"
+            names.add(own if f"paper-{own}" in config.RUNS else f"balls4mass-{model}")
+    return names
+
+
+def plan(
+    profile: str,
+    root: Path | None = None,
+    *,
+    wanted: Iterable[RunConfig] | None = None,
+    speed: Callable[[RunConfig], float] | None = None,
+    overhead: float = 0.0,
+) -> list[Planned]:
+    """The campaign's runs (or those ``wanted``), each with whether it is finished and its cost on one thread.
+
+    That is ``overhead`` (s) and its operations at ``speed`` (a second); without a ``speed`` that of finished runs.
+    """
+    speed = _speed(root) if speed is None else speed
     planned = []
-    for each in configs(profile):
+    for each in configs(profile) if wanted is None else wanted:
         path = runs.folder(each, root)
         done = path.exists() and not runs.verify(path)
-        took = runs.load(each, root).manifest["wall_seconds"] if done else operations(each) / speed(each)
+        took = runs.load(each, root).manifest["wall_seconds"] if done else overhead + operations(each) / speed(each)
         planned.append(Planned(each, done, took))
     return planned
 

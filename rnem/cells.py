@@ -1,6 +1,7 @@
-"""What the cells of a chapter call beside figures: the runs that it declares, its claim box, a table of its runs.
+"""What the cells of a chapter call beside figures: its parameters, the runs that it declares, its claim box, its runs.
 
-A chapter declares what it depends on once, in its front matter (see rnem.book), and its cells ask for exactly that.
+A chapter declares what it depends on once, in its front matter (see rnem.book), and its cells ask for exactly that. It
+names no profile: :func:`run` and :func:`data` give the names of the one that its parameters choose.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from rnem import parameters
 from rnem.provenance import repository
 from rnem.runs import Run, best, find
 
@@ -24,6 +26,8 @@ VERDICT_CLASSES = {
 }
 """Class of the claim box, which decides its colour."""
 _DECLARES = {"runs": list, "data": list, "parameters": dict}
+_chosen = parameters.Chosen()
+"""Of the chapter that this process executes: a kernel executes one."""
 
 
 def book_root() -> Path:
@@ -49,18 +53,53 @@ def declared(source: Path) -> dict:
     return {name: kind() for name, kind in _DECLARES.items()} | block
 
 
-def resolve(patterns: Iterable[str]) -> dict[str, list[Run]]:
+def use(**given):
+    """A chapter's parameters, from its first cell: checked, then in force; a note for the page where needed."""
+    global _chosen
+    _chosen = parameters.check(given)
+    parameters.available(_chosen.device)
+    if _chosen.profile != parameters.Chosen.profile:
+        from IPython.display import Markdown
+
+        return Markdown(_OTHER_PROFILE.format(profile=_chosen.profile))
+    return None
+
+
+_OTHER_PROFILE = """\
+:::{{admonition}} Profile {profile}
+:class: warning
+Numbers, tables and figures on this page are of the runs of profile *{profile}*. Its text was written for *laptop*: sizes,
+settings and times that it names are the laptop's.
+:::"""
+
+
+def run(name: str) -> str:
+    """``balls4mass-rnem-k5`` -> the name of that run in the profile that is shown."""
+    return _chosen.run(name)
+
+
+def data(family: str) -> str:
+    """``balls4mass`` -> the data set of that family at the size of the profile that is shown."""
+    return _chosen.data(family)
+
+
+def profile() -> str:
+    """The profile that is shown."""
+    return _chosen.profile
+
+
+def resolve(declared: Iterable[str], chosen: parameters.Chosen) -> dict[str, list[Run]]:
     """Run names and patterns -> name: one finished run per seed, the longest. A plain name is there even with none."""
-    patterns = list(patterns)
+    patterns = [chosen.declared_run(pattern) for pattern in declared]
     plain = {pattern for pattern in patterns if not set(pattern) & set("*?[")}
     names = {run.config.name for run in find()} if set(patterns) - plain else set()
     matched = plain | {name for name in names for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
-    return {name: best(name) for name in sorted(matched)}
+    return {name: best(name)[: chosen.seeds or None] for name in sorted(matched)}
 
 
 def runs(chapter: str) -> dict[str, list[Run]]:
-    """The runs that a chapter declares: name -> one run per seed, sorted by seed."""
-    return resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"])
+    """The runs that a chapter declares, in the profile that is shown: name -> one run per seed, sorted by seed."""
+    return resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"], _chosen)
 
 
 def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: str, runs: Iterable[Run]):

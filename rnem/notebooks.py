@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import hashlib
 import json
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import nbformat
 import yaml
+
+from rnem.parameters import SOURCE as PARAMETERS
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
@@ -33,7 +36,7 @@ if "google.colab" in sys.modules:
 
 
 def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> nbformat.NotebookNode:
-    """Give a notebook read from text its kernel, Colab cell, parameters, and ids that do not change by chance."""
+    """Give a notebook read from text its kernel, Colab cell, parameters with their check, and ids that stay."""
     from papermill.parameterize import parameterize_notebook
 
     kept = {
@@ -42,9 +45,10 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
         "language_info": dict(LANGUAGE),
     }
     notebook.metadata = nbformat.from_dict(kept)
+    known = _add_parameters(notebook)
+    if unknown := parameters.keys() - known:
+        raise ValueError(f"its parameters cell does not set {', '.join(sorted(unknown))}")
     if parameters:
-        if not any("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells):
-            raise ValueError(f"it has parameters ({', '.join(parameters)}), but no cell tagged `parameters`")
         notebook.metadata["papermill"] = {}  # it takes both for granted, as in notebooks that it loaded itself
         for cell in notebook.cells:
             cell.metadata.setdefault("tags", [])
@@ -61,6 +65,23 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
         _tidy(cell)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
+    """Put what every chapter can be given above its own parameters, and their check below; the names of all."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    own = next((cell for cell in code if "parameters" in cell.metadata.get("tags", [])), None)
+    if own is not None and own is not code[0]:
+        raise ValueError("its cell tagged `parameters` is not the first code cell, and all others may depend on it")
+    if own is None:
+        own = nbformat.v4.new_code_cell("", metadata={"tags": ["parameters", "remove-input"]})
+        notebook.cells.insert(notebook.cells.index(code[0]) if code else len(notebook.cells), own)
+    own.source = f"{PARAMETERS}\n{own.source}".rstrip()
+    names = [node.id for node in ast.walk(ast.parse(own.source)) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    check = f"from rnem import cells\n\ncells.use({', '.join(f'{name}={name}' for name in names)})"
+    cell = nbformat.v4.new_code_cell(check, metadata={"tags": ["remove-input"]})
+    notebook.cells.insert(notebook.cells.index(own) + 1, cell)
+    return names
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> tuple[nbformat.NotebookNode, str]:

@@ -210,7 +210,7 @@ def test_cells_get_the_runs_that_the_chapter_declares_and_its_parameters(execute
     printed = [out.text for cell in notebook.cells for out in cell.get("outputs", []) if "text" in out]
     assert printed == ["seeds [0] count 3 <object object at 0x…>\n"]
     (table,) = [out.data["text/html"] for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out]
-    assert re.findall(r'table id="(.*?)"', table) == ["T_cell-5"]  # pandas draws another id each time
+    assert re.findall(r'table id="(.*?)"', table) == ["T_cell-6"]  # pandas draws another id each time
     (injected,) = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "remove-input" in injected.metadata["tags"]
 
