@@ -68,8 +68,8 @@ def use(**given):
 _OTHER_PROFILE = """\
 :::{{admonition}} Profile {profile}
 :class: warning
-Numbers, tables and figures on this page are of the runs of profile *{profile}*. Its text was written for *laptop*: sizes,
-settings and times that it names are the laptop's.
+Numbers, tables and figures on this page are of the runs of profile *{profile}*. Its text was written for *laptop*:
+sizes, settings and times that it names are the laptop's.
 :::"""
 
 

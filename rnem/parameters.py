@@ -1,4 +1,4 @@
-"""What a chapter's notebook can be given from outside: whose runs it shows, the device, how many seeds, its own numbers.
+"""What a chapter is given from outside: whose runs it shows, the device, how many seeds, its own numbers.
 
 Every notebook begins with these parameters and a cell that checks them (rnem.notebooks.prepare), so that by hand
 
