@@ -23,6 +23,8 @@ SHARPNESS = 1.0
 """A position weighs exp(SHARPNESS * score) in a centre: found on true frames, where 0.5 and 2 give larger errors."""
 MOST = 12
 """Balls that are looked for in a frame at most."""
+SEEN = 0.1
+"""Least share of a disc's pixels that is not hidden: a few pixels at an edge are no ball."""
 BATCH = 1024
 """Frames that are searched at once: their scores fill some 30 MB."""
 
@@ -39,14 +41,22 @@ class Discs:
     """int64 (N,)"""
 
 
-def find(frames: Tensor, radii: tuple[float, ...] = RADII, *, share: float = SHARE, most: int = MOST) -> Discs:
+def find(
+    frames: Tensor,
+    radii: tuple[float, ...] = RADII,
+    *,
+    share: float = SHARE,
+    most: int = MOST,
+    hidden: Tensor | None = None,
+) -> Discs:
     """The discs in frames (N,H,W) of values 0..1, H = W: the best one, then the best in what is left, and so on.
 
     A disc's score is the sum of (value - 1/2) over its pixels; centres lie on a grid of half pixels, and are refined
     to the mean of all positions that score nearly as well. The pixels of a disc that was found are set to 1/2: they
     speak neither for nor against another one, so that balls may overlap. The search in a frame ends when the best
     disc left has less than ``share`` of the score of a perfect one. Positions behind the frame's edge count as off.
-    ValueError for another shape or values outside 0..1.
+    Pixels that are ``hidden`` (N,H,W; bool) speak neither for nor against, so that a disc there is judged by its other
+    pixels, which must be SEEN of it. ValueError for another shape or values outside 0..1.
     """
     if frames.ndim != 3 or frames.shape[1] != frames.shape[2]:
         raise ValueError(f"frames is {tuple(frames.shape)}, and must be (N,H,W) with H = W")
@@ -54,30 +64,43 @@ def find(frames: Tensor, radii: tuple[float, ...] = RADII, *, share: float = SHA
         raise ValueError("there are no frames to search")
     if not (frames.min() >= 0 and frames.max() <= 1):  # also where one is nan
         raise ValueError(f"frames has values from {frames.min():.3g} to {frames.max():.3g}, and must lie in 0..1")
-    parts = [_find(part.float(), radii, share, most) for part in frames.split(BATCH)]
+    if hidden is not None and hidden.shape != frames.shape:
+        raise ValueError(f"hidden is {tuple(hidden.shape)} and frames is {tuple(frames.shape)}; they must agree")
+    masks = [None] * -(-len(frames) // BATCH) if hidden is None else hidden.split(BATCH)
+    pairs = zip(frames.split(BATCH), masks, strict=True)
+    parts = [_find(part.float(), radii, share, most, mask) for part, mask in pairs]
     width = max(1, *(int(counts.max()) for *_, counts in parts)) if parts else 1
     centres, sizes, counts = (torch.cat(column) for column in zip(*parts, strict=True))
     return Discs(centres[:, :width], sizes[:, :width], counts)
 
 
-def _find(frames: Tensor, radii: tuple[float, ...], share: float, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def _find(
+    frames: Tensor, radii: tuple[float, ...], share: float, most: int, hidden: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     N, size = frames.shape[:2]
     reach, kernels, areas, owner = _templates(radii, size)
     centres = torch.full((N, most, 2), torch.nan)
     sizes = torch.full((N, most), torch.nan)
     counts = torch.zeros(N, dtype=torch.int64)
     evidence = torch.nn.functional.pad(frames - 0.5, [reach] * 4, value=-0.5)  # (N,H+2R,W+2R)
+    least = (share / 2 * areas)[:, None, None].expand(N, -1, size, size)  # (N,4R,H,W): scores that a ball needs
+    if hidden is not None:
+        covered = torch.nn.functional.pad(hidden, [reach] * 4)
+        evidence = evidence.masked_fill(covered, 0)
+        seen = torch.nn.functional.conv2d((~covered).float()[:, None], kernels)  # (N,4R,H,W): pixels of each disc
+        least = (share / 2 * seen).masked_fill(seen < SEEN * areas[:, None, None], torch.inf)
     active = torch.arange(N)
     for number in range(most):
         scores = torch.nn.functional.conv2d(evidence[active, None], kernels)  # (A,4R,H,W): R radii, 4 offsets
-        best, place = scores.flatten(1).max(1)
-        template = place // size**2
-        found = best >= share * areas[template] / 2
-        active, scores, template, place = active[found], scores[found], template[found], (place % size**2)[found]
+        ranked = scores if hidden is None else scores.where(scores >= least[active], -torch.inf)
+        best, place = ranked.flatten(1).max(1)
+        template, row, column = place // size**2, place % size**2 // size, place % size
+        found = best >= least[active, template, row, column]
+        active, scores = active[found], scores[found]
+        template, row, column = template[found], row[found], column[found]
         if not len(active):
             break
         radius = owner[template]
-        row, column = place // size, place % size
         centres[active, number] = _refine(scores, radius, template % 4, row, column, len(radii)) * (BOX / size)
         sizes[active, number] = torch.tensor(radii)[radius]
         counts[active] += 1
