@@ -209,7 +209,7 @@ def execute(
         if old.state == "fresh" and not force:
             return this.notebook
         if old.state == "stale" and old.why == "prose changed" and not force:
-            new = notebooks.with_outputs(_prepared(this, this.parameters()), _published(this))
+            new = notebooks.with_outputs(_prepared(this, this.parameters()), published(this))
             _stamp(new, old.record | {"inputs": inputs(this), "key": key(inputs(this))})
             notebooks.write(new, this.notebook)
             return this.notebook
@@ -263,7 +263,8 @@ def _named(chapter: Chapter) -> Iterator[None]:
         raise BookError(f"chapter {chapter.name}: {error}") from None
 
 
-def _published(chapter: Chapter) -> nbformat.NotebookNode:
+def published(chapter: Chapter) -> nbformat.NotebookNode:
+    """The notebook that a chapter has; OSError where there is none."""
     return nbformat.read(chapter.notebook, as_version=4)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rnem import claims, config, runs
+from rnem import child, claims, config, runs
 from rnem.config import RunConfig
 from rnem.networks import build
 from rnem.provenance import hardware
@@ -199,10 +198,10 @@ class _Training:
         self.planned, self.begun = planned, time.monotonic()
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, it goes with this object
         name, seed = planned.config.name, str(planned.config.seed)
-        command = [sys.executable, "-m", "rnem", "train", name, "--seed", seed, "--threads", str(threads)]
-        command += ["--accelerator", accelerator, "--quiet"]
-        variables = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors, env=variables)
+        self.process = child.start(
+            "train", name, "--seed", seed, "--threads", str(threads), "--accelerator", accelerator, "--quiet",
+            stdout=subprocess.DEVNULL, stderr=self.errors, env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        )  # fmt: skip
 
     def seconds(self) -> float:
         """Since it began."""

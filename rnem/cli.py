@@ -14,13 +14,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
-from rnem.commands import Campaign, Chapter, Data, Evaluate, Rollout, Runs, Train
+from rnem.commands import Campaign, Chapter, Data, Evaluate, Reproduce, Rollout, Runs, Train
 
 Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[Campaign, subcommand("campaign")]
+    | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Runs, subcommand("runs", description="The cache of finished runs.\n$ rnem runs list")]
     | Annotated[Chapter, subcommand("chapter")]
     | Annotated[Data, subcommand("data", description="Videos in files.\n$ rnem data check balls4mass64.h5")]

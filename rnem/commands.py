@@ -230,6 +230,36 @@ class Campaign:
         return 1 if failed else 0
 
 
+@dataclass
+class Reproduce:
+    """Train what a profile lacks, execute the chapters, build the book; given again it goes on where it stopped.
+    $ rnem reproduce --profile smoke
+    """
+
+    profile: Literal["smoke", "laptop", "paper"]
+    """Which size: smoke tests the machinery, laptop is the book's, paper the authors'."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to train on."""
+    jobs: int | None = None
+    """Runs, and then chapters, at the same time; without it one a CPU core, or as many as a GPU gains by."""
+    seeds: int | None = None
+    """At most so many seeds of each model; without it all of the campaign."""
+    dry_run: bool = False
+    """Only say what there is to do, and what it costs."""
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Where notebooks, figures and pages go; without it _build/PROFILE, and with the profile laptop the book itself."""
+
+    def __call__(self) -> int:
+        at_least(1, jobs=self.jobs, seeds=self.seeds)
+        from rnem import reproduce
+        from rnem.parameters import Chosen
+
+        available(self.device, 1)
+        chosen = Chosen(self.profile, self.device, self.seeds or 0)
+        out = self.out or (None if self.profile == Chosen.profile else Path("_build") / self.profile)
+        return reproduce.run(chosen, out, jobs=self.jobs, dry_run=self.dry_run)
+
+
 # ----------------------------------------------------------------------------------------------------------------- runs
 
 

@@ -1,0 +1,213 @@
+"""One command from an empty cache to a built book: train what a profile lacks, execute the chapters, build the pages.
+
+Each step finds out by itself what is already done, so that it can be stopped anywhere, even killed, and given again.
+The laptop's reproduction updates the book; that of another profile is an edition of it in a folder of its own
+(rnem.editions).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from rnem import book, campaign, child, editions, speed
+from rnem.arguments import UserError
+from rnem.config import RunConfig
+from rnem.parameters import Chosen
+
+MEASURED = {"smoke": 4.0, "laptop": 60.0, "paper": 60.0}
+"""Seconds for which training is measured before it begins."""
+BUILD_SECONDS = 60
+"""Of the pages: what it takes on two cores; only the estimate knows it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a reproduction has to do, and what it will cost on this machine."""
+
+    root: Path
+    """The book's sources."""
+    runs: list[campaign.Planned]
+    chapters: list[tuple[book.Status, float]]
+    """Each with the seconds that its published notebook took."""
+    jobs: int
+
+    def missing(self) -> list[campaign.Planned]:
+        return [each for each in self.runs if not each.finished]
+
+    def stale(self) -> list[tuple[book.Status, float]]:
+        """A chapter is executed where it is out of date, and where a run that it may show is still to be trained."""
+        names = [each.config.name for each in self.missing()]
+        return [
+            (status, seconds)
+            for status, seconds in self.chapters
+            if status.state != "fresh" or any(_shows(status.chapter, name) for name in names)
+        ]
+
+    def seconds(self) -> float:
+        """Wall time with ``jobs`` at once."""
+        work = sum(each.seconds for each in self.missing()) + sum(seconds for _, seconds in self.stale())
+        return work / self.jobs + BUILD_SECONDS
+
+
+def run(
+    chosen: Chosen,
+    out: Path | None,
+    *,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Reproduce a profile's book: exit code 0, or 1 where a run or a chapter failed, of which it says why."""
+    begun = time.monotonic()
+    with editions.trial(out, chosen) as root:
+        todo = _measured_plan(root, chosen, jobs, say)
+    describe(todo, say)
+    if dry_run:
+        return 0
+    root = editions.sources(out, chosen)
+    with alone(root):
+        if out is not None:
+            editions.sweep(root)
+        editions.bring_data(root, say)
+        failed = campaign.train(todo.runs, todo.jobs, accelerator=chosen.device, say=say)
+        trained = time.monotonic()
+        if not failed:
+            stale = sorted(plan(root, chosen, todo.jobs).stale(), key=lambda pair: -pair[1])  # the longest first
+            failed = execute([status.chapter.name for status, _ in stale], root, todo.jobs, say)
+        if failed:
+            say(f"{len(failed)} failed; what was finished stays, and the same command goes on from there")
+            return 1
+        executed = time.monotonic()
+        page = build(root)
+    times = {"training": trained - begun, "chapters": executed - trained, "pages": time.monotonic() - executed}
+    say(", ".join(f"{what} {seconds / 60:.1f} minutes" for what, seconds in times.items()))
+    say(f"The book is at {page.resolve()}")
+    return 0
+
+
+def _measured_plan(root: Path, chosen: Chosen, jobs: int | None, say: Callable[[str], None]) -> Plan:
+    """The plan, with costs measured on this machine where there is something to train."""
+    todo = plan(root, chosen, jobs or speed.cores())
+    if not todo.missing():
+        return todo
+    first, seconds = todo.missing()[0].config, MEASURED[chosen.profile]
+    say(f"measuring for about {seconds:.0f} s how fast this machine trains {first.name}")
+    found = speed.measure(first, seconds, chosen.device)
+    return plan(root, chosen, jobs or speed.jobs(first, seconds, chosen.device, say), found)
+
+
+def describe(todo: Plan, say: Callable[[str], None] = print) -> None:
+    """Say what there is to do, and what it costs."""
+    missing, stale = todo.missing(), todo.stale()
+    for each in missing:
+        say(f"  train    {each.label:42} {_time(each.seconds)}")
+    for status, seconds in stale:
+        say(f"  execute  {status.chapter.name:42} {_time(seconds) if seconds else ''}".rstrip())
+    training, chapters = sum(each.seconds for each in missing), sum(seconds for _, seconds in stale)
+    say(
+        f"{len(missing)} of {len(todo.runs)} runs to train ({_time(training)}), {len(stale)} of {len(todo.chapters)} "
+        f"chapters to execute ({_time(chapters)}), the book to build: {todo.jobs} at a time, {_time(todo.seconds())}"
+    )
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+# ------------------------------------------------------------------------------------------------------------- planning
+
+
+def plan(
+    root: Path,
+    chosen: Chosen,
+    jobs: int,
+    measured: speed.Speed | None = None,
+) -> Plan:
+    """What is to be done for the book in ``root``; costs by the speed that was measured, else by finished runs."""
+    known = {} if measured is None else {"speed": lambda run: measured.operations, "overhead": measured.overhead}
+    planned = campaign.plan(chosen.profile, wanted=wanted(root, chosen), **known)
+    original = {each.name: each for each in book.chapters()}
+    states = [(status, _seconds(original.get(status.chapter.name))) for status in book.status(root)]
+    return Plan(root, planned, states, jobs)
+
+
+def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:
+    """The runs of the campaign that a chapter may show, at most ``chosen.seeds`` of each name where it is not 0."""
+    chapters = book.chapters(root)
+    return [
+        run
+        for run in campaign.configs(chosen.profile)
+        if (not chosen.seeds or run.seed < chosen.seeds) and any(_shows(each, run.name) for each in chapters)
+    ]
+
+
+def _shows(chapter: book.Chapter, name: str) -> bool:
+    patterns = map(chapter.chosen().declared_run, chapter.declares()["runs"])
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _seconds(chapter: book.Chapter | None) -> float:
+    """What the published notebook of a chapter took, where there is one."""
+    try:
+        return book.published(chapter).metadata["rnem"]["seconds"]
+    except (AttributeError, OSError, KeyError, ValueError):
+        return 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------- doing
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Hold the right to reproduce this book; UserError where another process does. A killed one lets go by itself."""
+    lock = root.parent / "_build" / "locks" / "reproduce.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UserError(f"another `rnem reproduce` is at work on {root}") from None
+
+
+def execute(names: Iterable[str], root: Path, jobs: int, say: Callable[[str], None] = print) -> list[str]:
+    """Execute chapters, ``jobs`` at a time, each by a process of its own; what failed, a sentence each."""
+
+    def one(name: str) -> str:
+        begun = time.monotonic()
+        process = child.start(
+            "chapter", name, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"RNEM_BOOK": str(root.resolve())},
+        )  # fmt: skip
+        _, errors = process.communicate()
+        problem = "" if process.returncode == 0 else (errors.strip().splitlines() or ["no message"])[-1]
+        say(f"chapter {name}: {problem or f'executed in {time.monotonic() - begun:.0f} s'}")
+        return problem
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(filter(None, pool.map(one, names)))
+
+
+def build(root: Path) -> Path:
+    """The pages, from executed notebooks; the first of them. UserError where there is a warning."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", root, "-W", "--keep-going", "-q"]
+    variables = os.environ | {"RNEM_BOOK_EXECUTE": "never", "RNEM_BOOK": str(root.resolve())}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    page = root.parent / "_build" / "html" / "index.html"
+    if done.returncode or not page.exists():
+        lines = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise UserError(f"the book was not built: {lines[0] if lines else done.stderr.strip()[-300:]}")
+    return page

@@ -1,0 +1,91 @@
+"""How fast this machine trains, measured before a campaign begins, and how many trainings it should run at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rnem import campaign, train
+from rnem.config import RunConfig
+
+GAIN = 1.1
+"""Twice as many trainings on one GPU have to be so much faster together, or they are not worth their memory."""
+MOST = 8
+"""Trainings on one GPU."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a training was seen to do here."""
+
+    operations: float
+    """Floating point operations a second."""
+    overhead: float
+    """Seconds of a run that train nothing: start of its process, network, videos."""
+
+
+def measure(run: RunConfig, seconds: float, accelerator: str = "auto") -> Speed:
+    """Train a run for about so many seconds, in a scratch folder, and see how far it comes."""
+    # Without an end, a validation or a decay within sight: only updates, each call going on where the last one stopped.
+    never = 10**9
+    endless = run.replace(updates=never, evaluate_every=never, decay=0.0, patience=0)
+    started = _since_start()
+    with tempfile.TemporaryDirectory(prefix="rnem-speed-") as folder:
+
+        def updates(count: int) -> float:
+            begun = time.monotonic()
+            train.train(endless, root=Path(folder), accelerator=accelerator, progress=False, stop_after=count)
+            return time.monotonic() - begun
+
+        first, idle = updates(1), updates(1)
+        count, took = 1, idle
+        while took - idle < seconds / 2:
+            count = 2 * count if took - idle < seconds / 8 else round(count * seconds / (took - idle))
+            took = updates(count)
+    done = campaign.operations(run.replace(updates=count)) - campaign.operations(run.replace(updates=1))
+    return Speed(done / (took - idle), started + first)
+
+
+def _since_start() -> float:
+    """CPU seconds of this process so far: what another one needs to come as far."""
+    return time.process_time()
+
+
+def jobs(run: RunConfig, seconds: float, accelerator: str = "auto", say: Callable[[str], None] = print) -> int:
+    """How many trainings at once: on the CPU one a core; on a GPU doubled while all together get GAIN times as fast."""
+    if not uses_gpu(accelerator):
+        return cores()
+    best, together = 1, measure(run, seconds, accelerator).operations
+    while 2 * best <= MOST:
+        more = _together(run, 2 * best, seconds, accelerator)
+        say(f"{2 * best} trainings at once: {more / together:.2f} times the speed of {best}")
+        if more < GAIN * together:
+            break
+        best, together = 2 * best, more
+    return best
+
+
+def _together(run: RunConfig, number: int, seconds: float, accelerator: str) -> float:
+    """Operations a second of several processes that train at the same time, all of them added up."""
+    with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
+        speeds = pool.map(measure, [run] * number, [seconds] * number, [accelerator] * number)
+        return sum(speed.operations for speed in speeds)
+
+
+def uses_gpu(accelerator: str) -> bool:
+    """Whether training on this accelerator is on a GPU."""
+    there = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return accelerator in ("cuda", "mps") or (accelerator == "auto" and there)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
