@@ -51,7 +51,7 @@ class Videos:
         """T"""
         return self.features.shape[0]
 
-    def select(self, which: slice) -> Videos:
+    def select(self, which: slice | Tensor) -> Videos:
         """Some of the sequences."""
         return self._map(lambda field, a: a[which] if field in PER_SEQUENCE else a[:, which])
 

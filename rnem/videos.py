@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import filelock
 import torch
+from torch import Tensor
 
-from rnem import balls
+from rnem import balls, invaders
 from rnem.balls import World
 from rnem.runs import data_root
 from rnem.sequences import VideoError, Videos, join
 from rnem.video_files import SPLITS, check, read, size, write
 
 __all__ = [
-    "BLOCK", "DATASETS", "FIXED", "FRAMES", "SPLITS", "WORLDS", "Dataset", "Stream", "VideoError", "Videos", "check",
-    "dataset", "fixed", "generate", "join", "pieces", "read", "write",
+    "BLOCK", "DATASETS", "FIXED", "FRAMES", "GAME", "SPLITS", "TRAINING_BLOCKS", "WORLDS", "Dataset", "Stream",
+    "VideoError", "Videos", "check", "dataset", "fixed", "generate", "join", "pieces", "read", "write",
 ]  # fmt: skip
 
 FRAMES = 51
-"""T of the fixed sets, the authors'."""
+"""T of the fixed sets of balls, the authors'."""
 FIXED = 500
 """Sequences of a fixed set, where no other number is asked for."""
 BLOCK = 256
 """Sequences that are generated at once, from one random generator."""
+GAME = "spaceinvaders"
+"""Family of the videos of rnem.invaders."""
+TRAINING_BLOCKS = 24
+"""Blocks of the game that training goes through, again and again in another order; balls are always fresh."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Videos of one world at one size: ``size`` pixels, every ``stride``-th simulator frame."""
+    """Videos of one world at one size: ``size`` pixels, every ``stride``-th simulator frame, ``frames`` in fixed sets.
+
+    The game has a world without balls, and no sequences of more than ``frames``.
+    """
 
     family: str
     world: World
     size: int
     stride: int
+    frames: int = FRAMES
 
 
 WORLDS: dict[str, World] = {
@@ -50,6 +61,7 @@ DATASETS: dict[str, Dataset] = {
     for family, world in WORLDS.items()
     for size in (64, 32, 16)
 }
+DATASETS |= {f"{GAME}{size}": Dataset(GAME, World(balls=(0,)), size, 1, invaders.FRAMES) for size in (84, 42)}
 """By name, ``balls4mass32``: at half the size every second frame, so that a ball moves as many pixels a frame."""
 
 
@@ -70,7 +82,20 @@ def generate(
     """
     if start < 0 or count < 1 or frames < 1:
         raise VideoError(f"cannot generate {count} sequences of {frames} frames from number {start} on")
+    _check_frames(name, frames)
     return join([_block(name, split, seed, b, frames, part, device) for b, part in _parts(start, start + count)])
+
+
+def _check_frames(name: str, frames: int) -> None:
+    data = dataset(name)
+    if data.family == GAME and frames > data.frames:
+        raise VideoError(f"{name} has sequences of {data.frames} frames, and {frames} are asked for")
+
+
+def _generator(*words) -> torch.Generator:
+    """A random generator of its own for what the words say."""
+    digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def _parts(start: int, stop: int) -> list[tuple[int, slice]]:
@@ -84,8 +109,10 @@ def _block(name: str, split: str, seed: int, block: int, frames: int, which: sli
     data = dataset(name)
     if split not in SPLITS:
         raise VideoError(f"{split!r} is not a split; there are {', '.join(SPLITS)}")
-    digest = hashlib.sha256(f"{data.family}/{split}/{seed}/{block}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    generator = _generator(data.family, split, seed, block)
+    if data.family == GAME:
+        whole = invaders.generate(f"{GAME}{invaders.SIZE}", which.stop, generator.initial_seed())
+        return _of_game(whole, name, which, frames, device)
     # The whole block is simulated whatever part is wanted, since its videos share a generator; that part is drawn.
     t = balls.simulate(data.world, BLOCK, frames, generator, stride=data.stride, device=device)
     t = balls.Trajectories(
@@ -109,42 +136,85 @@ def _block(name: str, split: str, seed: int, block: int, frames: int, which: sli
     )
 
 
-def pieces(name: str, split: str, count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[Videos]:
+def _of_game(whole: Videos, name: str, which: slice | Tensor, frames: int, device) -> Videos:
+    """Some sequences of a block of the game, at the size of a data set."""
+    part = whole.select(which).first(frames)
+    return (part if part.name == name else invaders.pool(part, name)).to(device)
+
+
+def _kept(split: str, seed: int, block: int) -> Videos:
+    """A whole block of the game at full size, from a file that is made when it is first needed, or again if damaged.
+
+    All runs of all sizes share it. Its name has a digest of the rules, so that other rules make another file.
+    """
+    rules = hashlib.sha256(Path(invaders.__file__).read_bytes()).hexdigest()[:8]
+    path = data_root() / "videos" / ".blocks" / f"{GAME}{invaders.SIZE}-{split}-{seed}-{block}-{rules}.h5"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    except OSError as error:
+        raise VideoError(f"cannot write {path}: {error.strerror}") from None
+    with contextlib.ExitStack() as stack:
+        stack.callback(lock.release)
+        with contextlib.suppress(VideoError):
+            return read(path, split, BLOCK)
+        made = _block(f"{GAME}{invaders.SIZE}", split, seed, block, invaders.FRAMES, slice(0, BLOCK), "cpu")
+        write({split: made}, path)
+        return made
+
+
+def _training_block(name: str, seed: int, block: int, frames: int, device) -> Videos:
+    """A block of a run's training stream: of balls always fresh; of the game in an order of (run, epoch)."""
+    if dataset(name).family != GAME:
+        return _block(name, "training", seed, block, frames, slice(0, BLOCK), device)
+    epoch, place = divmod(block, TRAINING_BLOCKS)
+    kept = int(torch.randperm(TRAINING_BLOCKS, generator=_generator(GAME, "order", seed, epoch))[place])
+    which = torch.randperm(BLOCK, generator=_generator(GAME, "order", seed, epoch, kept))
+    return _of_game(_kept("training", 0, kept), name, which, frames, device)
+
+
+def pieces(name: str, split: str, count: int, frames: int | None = None, seed: int = 0) -> Iterator[Videos]:
     """The first ``count`` sequences of a stream in parts, for what is too large for memory (paper-size training)."""
+    frames = dataset(name).frames if frames is None else frames
     for start in range(0, count, BLOCK):
         yield generate(name, split, start, min(BLOCK, count - start), frames, seed)
 
 
 def fixed(
-    name: str, split: str, count: int | None = None, frames: int = FRAMES, root: str | Path | None = None
+    name: str, split: str, count: int | None = None, frames: int | None = None, root: str | Path | None = None
 ) -> Videos:
     """The fixed validation or test set of a data set: its first ``count`` (FIXED) sequences, ``frames`` frames each.
 
     Read from ``<root>/<name>-<split>.h5`` (root: ``data/videos``) where that holds as many, else generated: the
-    content is the same.
+    content is the same. Without ``frames`` as many as the data set says.
     """
+    data = dataset(name)
     count = FIXED if count is None else count
+    frames = data.frames if frames is None else frames
+    _check_frames(name, frames)
     path = (data_root() / "videos" if root is None else Path(root)) / f"{name}-{split}.h5"
-    if dataset(name) and path.exists():
+    if path.exists():
         there = size(path, split)
         if there[0] >= frames and there[1] >= count:
             return read(path, split, count).first(frames)
-    return generate(name, split, 0, count, frames)
+    if data.family != GAME:
+        return generate(name, split, 0, count, frames)
+    return join([_of_game(_kept(split, 0, b), name, part, frames, "cpu") for b, part in _parts(0, count)])
 
 
 class Stream:
-    """Training batches of a data set, without end: ``stream[u]`` is the batch of update ``u``, fresh for every ``u``.
+    """Training batches of a data set, without end: ``stream[u]`` is the batch of update ``u``.
 
-    Any ``u`` may be asked for, so that a resumed run sees the data of an uninterrupted one. In order it costs one
-    block per BLOCK sequences, since the last two blocks are kept.
+    It is fresh for every ``u``; of the game it is once an epoch of TRAINING_BLOCKS blocks, the same for all seeds, in
+    an order of (seed, epoch). Any ``u`` may be asked for, so that a resumed run sees the data of an uninterrupted one.
+    In order it costs one block per BLOCK sequences, since the last two blocks are kept.
     """
 
     def __init__(self, name: str, frames: int, batch: int, seed: int, device: str | torch.device = "cpu"):
         self.name, self.frames, self.batch, self.seed, self.device = name, frames, batch, seed, device
-        dataset(name)
-        self._block = lru_cache(maxsize=2)(
-            lambda block: _block(name, "training", seed, block, frames, slice(0, BLOCK), device)
-        )
+        _check_frames(name, frames)
+        self._block = lru_cache(maxsize=2)(lambda block: _training_block(name, seed, block, frames, device))
 
     def __getitem__(self, update: int) -> Videos:
         start = update * self.batch
