@@ -384,18 +384,20 @@ class Chapter:
 class DataWrite:
     """Write videos of a named data set in the authors' HDF5 layout.
     $ rnem data write balls4mass64 --split test --count 1000 --out balls4mass64-test.h5
+
+    Those of Space Invaders need ale-py: pip install 'rnem[atari]'. It carries the game, and is under GPL-2.0.
     """
 
     name: Name
-    """The data set and its size: balls4mass64, balls678mass32, ..."""
+    """The data set and its size: balls4mass64, balls678mass32, spaceinvaders (of 84 pixels), spaceinvaders42, ..."""
     out: Annotated[Path, arg(metavar="FILE.h5")]
     """File to write."""
     split: Split = "test"
     """Which part: each has videos of its own."""
     count: int = 1000
     """Sequences."""
-    frames: int = 51
-    """Frames of each."""
+    frames: int | None = None
+    """Frames of each; without it 51, of Space Invaders 25."""
     seed: int = 0
     """Another seed gives other videos (0 gives the fixed sets)."""
 
@@ -405,9 +407,10 @@ class DataWrite:
 
         from rnem import videos
 
-        pieces = videos.pieces(self.name, self.split, self.count, self.frames, self.seed)
+        name = f"{videos.GAME}84" if self.name == videos.GAME else self.name
+        pieces = videos.pieces(name, self.split, self.count, self.frames, self.seed)
         total = -(-self.count // videos.BLOCK)
-        videos.write({self.split: tqdm(pieces, total=total, disable=None, unit="block", desc=self.name)}, self.out)
+        videos.write({self.split: tqdm(pieces, total=total, disable=None, unit="block", desc=name)}, self.out)
         print(videos.check(self.out))
 
 
