@@ -98,19 +98,19 @@ def plan(
     root: Path | None = None,
     *,
     wanted: Iterable[RunConfig] | None = None,
-    speed: Callable[[RunConfig], float] | None = None,
-    overhead: float = 0.0,
+    cost: Callable[[RunConfig], float] | None = None,
 ) -> list[Planned]:
     """The campaign's runs (or those ``wanted``), each with whether it is finished and its cost on one thread.
 
-    That is ``overhead`` (s) and its operations at ``speed`` (a second); without a ``speed`` that of finished runs.
+    ``cost`` gives the seconds of a run that is not; without it they are its operations at the speed of finished runs.
     """
-    speed = _speed(root) if speed is None else speed
+    speed = _speed(root) if cost is None else None
+    cost = cost or (lambda run: operations(run) / speed(run))
     planned = []
     for each in configs(profile) if wanted is None else wanted:
         path = runs.folder(each, root)
         done = path.exists() and not runs.verify(path)
-        took = runs.load(each, root).manifest["wall_seconds"] if done else overhead + operations(each) / speed(each)
+        took = runs.load(each, root).manifest["wall_seconds"] if done else cost(each)
         planned.append(Planned(each, done, took))
     return planned
 
@@ -211,6 +211,8 @@ class _Training:
         """What went wrong with the process that ended, or ""."""
         if self.process.returncode == 0:
             return ""
+        if self.process.returncode < 0:
+            return f"{self.planned.label}: not finished: its process was killed by signal {-self.process.returncode}"
         self.errors.seek(0)
         last = next((line.strip() for line in reversed(self.errors.readlines()) if line.strip()), "no message")
         return f"{self.planned.label}: not finished (exit code {self.process.returncode}): {last}"

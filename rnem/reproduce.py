@@ -101,10 +101,10 @@ def _measured_plan(root: Path, chosen: Chosen, jobs: int | None, say: Callable[[
     todo = plan(root, chosen, jobs or speed.cores())
     if not todo.missing():
         return todo
-    first, seconds = todo.missing()[0].config, MEASURED[chosen.profile]
-    say(f"measuring for about {seconds:.0f} s how fast this machine trains {first.name}")
-    found = speed.measure(first, seconds, chosen.device)
-    return plan(root, chosen, jobs or speed.jobs(first, seconds, chosen.device, say), found)
+    configs, seconds = [each.config for each in todo.missing()], MEASURED[chosen.profile]
+    say(f"measuring for about {seconds:.0f} s how fast this machine trains")
+    cost = speed.cost(configs, seconds, chosen.device)
+    return plan(root, chosen, jobs or speed.jobs(configs[0], seconds, chosen.device, say), cost)
 
 
 def describe(todo: Plan, say: Callable[[str], None] = print) -> None:
@@ -131,15 +131,9 @@ def _time(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- planning
 
 
-def plan(
-    root: Path,
-    chosen: Chosen,
-    jobs: int,
-    measured: speed.Speed | None = None,
-) -> Plan:
-    """What is to be done for the book in ``root``; costs by the speed that was measured, else by finished runs."""
-    known = {} if measured is None else {"speed": lambda run: measured.operations, "overhead": measured.overhead}
-    planned = campaign.plan(chosen.profile, wanted=wanted(root, chosen), **known)
+def plan(root: Path, chosen: Chosen, jobs: int, cost: Callable[[RunConfig], float] | None = None) -> Plan:
+    """What is to be done for the book in ``root``; ``cost`` as in rnem.campaign.plan."""
+    planned = campaign.plan(chosen.profile, wanted=wanted(root, chosen), cost=cost)
     original = {each.name: each for each in book.chapters()}
     states = [(status, _seconds(original.get(status.chapter.name))) for status in book.status(root)]
     return Plan(root, planned, states, jobs)

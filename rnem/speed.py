@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,9 @@ class Speed:
     """What a training was seen to do here."""
 
     operations: float
-    """Floating point operations a second."""
+    """Floating point operations of an update."""
+    update: float
+    """Seconds of an update."""
     overhead: float
     """Seconds of a run that train nothing: start of its process, network, videos."""
 
@@ -37,7 +39,7 @@ def measure(run: RunConfig, seconds: float, accelerator: str = "auto") -> Speed:
     # Without an end, a validation or a decay within sight: only updates, each call going on where the last one stopped.
     never = 10**9
     endless = run.replace(updates=never, evaluate_every=never, decay=0.0, patience=0)
-    started = _since_start()
+    started = time.process_time()  # CPU seconds of this process so far: what another one needs to come as far
     with tempfile.TemporaryDirectory(prefix="rnem-speed-") as folder:
 
         def updates(count: int) -> float:
@@ -51,19 +53,30 @@ def measure(run: RunConfig, seconds: float, accelerator: str = "auto") -> Speed:
             count = 2 * count if took - idle < seconds / 8 else round(count * seconds / (took - idle))
             took = updates(count)
     done = campaign.operations(run.replace(updates=count)) - campaign.operations(run.replace(updates=1))
-    return Speed(done / (took - idle), started + first)
+    return Speed(done / (count - 1), (took - idle) / (count - 1), started + first)
 
 
-def _since_start() -> float:
-    """CPU seconds of this process so far: what another one needs to come as far."""
-    return time.process_time()
+def cost(runs: Sequence[RunConfig], seconds: float, accelerator: str = "auto") -> Callable[[RunConfig], float]:
+    """Seconds of a run on this machine, from ``seconds`` of measuring the cheapest and the dearest of several.
+
+    An update costs what its operations cost and what every update costs; two measurements tell the two apart.
+    """
+    ordered = sorted(runs, key=lambda run: campaign.operations(run) / run.training.updates)
+    ends = list(dict.fromkeys([run.replace(seed=0) for run in (ordered[0], ordered[-1])]))
+    cheap, *rest = (measure(run, seconds / len(ends), accelerator) for run in ends)
+    dear = rest[0] if rest else cheap
+    apart = dear.operations - cheap.operations
+    slope = max((dear.update - cheap.update) / apart, 0.0) if apart else cheap.update / cheap.operations
+    fixed = max(cheap.update - slope * cheap.operations, 0.0)
+    overhead = max(cheap.overhead, dear.overhead)
+    return lambda run: overhead + fixed * run.training.updates + slope * campaign.operations(run)
 
 
 def jobs(run: RunConfig, seconds: float, accelerator: str = "auto", say: Callable[[str], None] = print) -> int:
     """How many trainings at once: on the CPU one a core; on a GPU doubled while all together get GAIN times as fast."""
     if not uses_gpu(accelerator):
         return cores()
-    best, together = 1, measure(run, seconds, accelerator).operations
+    best, together = 1, _together(run, 1, seconds, accelerator)
     while 2 * best <= MOST:
         more = _together(run, 2 * best, seconds, accelerator)
         say(f"{2 * best} trainings at once: {more / together:.2f} times the speed of {best}")
@@ -74,10 +87,10 @@ def jobs(run: RunConfig, seconds: float, accelerator: str = "auto", say: Callabl
 
 
 def _together(run: RunConfig, number: int, seconds: float, accelerator: str) -> float:
-    """Operations a second of several processes that train at the same time, all of them added up."""
+    """Updates a second of several processes that train at the same time, all of them added up."""
     with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
         speeds = pool.map(measure, [run] * number, [seconds] * number, [accelerator] * number)
-        return sum(speed.operations for speed in speeds)
+        return sum(1 / speed.update for speed in speeds)
 
 
 def uses_gpu(accelerator: str) -> bool:
