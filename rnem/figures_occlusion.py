@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Rectangle
 
 from rnem import figures, occlusion
-from rnem.balls import BOX
+from rnem.balls import BOX, CURTAIN_GRID, CURTAIN_SIDE
 from rnem.config import MODEL_LABELS
 from rnem.figures import MODEL_COLOURS, MODEL_DASHES, WIDTH
 from rnem.metrics import interval
@@ -122,30 +122,41 @@ def example(share: np.ndarray, *, hidden: int = 4, first: int = 10) -> pd.Series
 
 
 def ringed_strips(
-    rows: Mapping[str, np.ndarray], times: Sequence[int], centres: np.ndarray, radius: float, ring: Iterable[str]
+    rows: Mapping[str, np.ndarray],
+    times: Sequence[int],
+    *,
+    centres: np.ndarray,
+    radius: float,
+    ring: Iterable[str],
+    curtain: np.ndarray,
+    first: int = 1,
 ) -> plt.Figure:
-    """rnem.figures.strips with a ring in the rows named ``ring`` where a ball of ``radius`` is in truth.
+    """rnem.figures.strips with the curtain's outline, and in the rows named ``ring`` a ring where a ball truly is.
 
-    Rows hold all T frames of a video, ``centres`` (T,2) too; box units.
+    ``centres`` (T,2), the ball's ``radius`` and the curtain's corner (y, x) are in box units.
     """
-    figure = figures.strips(rows, times, first=0)
+    figure = figures.strips(rows, times, first=first)
+    ring, side = set(ring), CURTAIN_SIDE * (BOX / CURTAIN_GRID)
     grid = np.array(figure.axes).reshape(len(rows), len(times))
-    ring = set(ring)
-    for (name, frames), row in zip(rows.items(), grid, strict=True):
-        if name in ring:
-            for axes, t in zip(row, times, strict=True):
-                scale = frames.shape[1] / BOX
-                y, x = centres[t] * scale - 0.5  # a pixel's centre has whole coordinates
+    for (name, frames), panels in zip(rows.items(), grid, strict=True):
+        scale = frames.shape[1] / BOX
+        for axes, t in zip(panels, times, strict=True):
+            top, left = curtain * scale - 0.5  # a pixel's centre has whole coordinates, the frame's corner -1/2
+            axes.add_patch(Rectangle((left, top), side * scale, side * scale, fill=False, color="0.5", lw=0.6))
+            if name in ring:
+                y, x = centres[t] * scale - 0.5
                 axes.add_patch(Circle((x, y), radius * scale, fill=False, color=RING, lw=1.1))
     return figure
 
 
-def ringed(frames: np.ndarray, centres: np.ndarray, radius: float) -> np.ndarray:
-    """Frames (T,H,W) or (T,H,W,3) in colour, the outline of a ball at ``centres`` (T,2) drawn into them; box units."""
-    rgb = (np.repeat(frames[..., None], 3, -1) if frames.ndim == 3 else frames).astype(float)
-    middle = (np.arange(rgb.shape[1]) + 0.5) * BOX / rgb.shape[1]
+def ringed(frames: np.ndarray, centres: np.ndarray, radius: float, scale: int = 4) -> np.ndarray:
+    """Frames (T,H,W) or (T,H,W,3) in colour, ``scale`` times larger, and in them the outline of a ball (box units)."""
+    rgb = np.repeat(frames[..., None], 3, -1) if frames.ndim == 3 else frames
+    rgb = rgb.astype(float).repeat(scale, 1).repeat(scale, 2)
+    step = BOX / rgb.shape[1]
+    middle = (np.arange(rgb.shape[1]) + 0.5) * step
     away = np.hypot(middle[:, None] - centres[:, 0, None, None], middle - centres[:, 1, None, None])  # (T,H,W)
-    return np.where((np.abs(away - radius) < 0.5 * BOX / rgb.shape[1])[..., None], RING, rgb)
+    return np.where((np.abs(away - radius) < 0.7 * step)[..., None], RING, rgb)
 
 
 def with_curtain(frames: np.ndarray, videos: Videos, video: int, grey: float = 0.25) -> np.ndarray:

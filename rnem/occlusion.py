@@ -272,3 +272,21 @@ def chance(rows: pd.DataFrame) -> float:
     """How often a component drawn as in ``had`` and one drawn as in ``has`` are the same: identity by habit alone."""
     had, has = (rows[column].value_counts(normalize=True) for column in ("had", "has"))
     return float((had * has).sum())
+
+
+def detector(data: str, count: int = COUNT) -> dict[str, float]:
+    """What :func:`reappearance` says of true frames and of a copy of each frame before.
+
+    ``cases``; of true frames ``found`` (share) and ``error`` (median, pixels); of copies ``late_found`` and
+    ``late_error`` (median of those where there is one).
+    """
+    seen = fixed(data, "test", count)
+    share = in_sight(seen)
+    some = spells(share)
+    some = some[some["back"] >= 0].reset_index(drop=True)
+    back, video = torch.tensor(some["back"].tolist()), torch.tensor(some["video"].tolist())
+    true, late = (reappearance(seen.features[back - ago, video, 0], seen, share, some) for ago in (0, 1))
+    return {
+        "cases": len(some), "found": float((true <= NEAR).mean()), "error": float(np.nanmedian(true)),
+        "late_found": float((late <= NEAR).mean()), "late_error": float(np.nanmedian(late)),
+    }  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Rectangle
 
 from rnem import balls, discs, evaluate, figures_occlusion, occlusion, probe, videos
 from rnem.config import named
@@ -357,13 +357,17 @@ def test_the_example_is_the_first_that_fits():
 def test_a_ring_lies_where_the_ball_is():
     line = film(along(1.25, 5.0))
     frames, centres = line.features[:, 0, 0].numpy().astype(float), line.positions[:, 0, 0].numpy()
-    figure = figures_occlusion.ringed_strips({"a": frames, "b": frames}, [0, 1], centres, 1.2, ["b"])
+    about = {"centres": centres, "radius": 1.2, "curtain": line.curtain[0].numpy()}
+    figure = figures_occlusion.ringed_strips({"a": frames, "b": frames}, [0, 1], ring=["b"], **about)
     rings = [[patch for patch in axes.patches if isinstance(patch, Circle)] for axes in figure.axes]
     assert [len(found) for found in rings] == [0, 0, 1, 1]
-    lit = np.argwhere(frames[0] > 0)
-    np.testing.assert_allclose(rings[2][0].center[::-1], lit.mean(0), atol=0.1)
-    drawn = figures_occlusion.ringed(frames, centres, 1.2)[0]
-    np.testing.assert_allclose(np.argwhere((drawn == figures_occlusion.RING).all(-1)).mean(0), (15.5, 3.5), atol=0.3)
+    np.testing.assert_allclose(rings[2][0].center[::-1], np.argwhere(frames[0] > 0).mean(0), atol=0.1)
+    outline = next(patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
+    np.testing.assert_allclose(outline.get_bbox().extents, (7.5, 9.5, 21.5, 23.5))
+    drawn = figures_occlusion.ringed(frames, centres, 1.2, scale=2)[0]
+    assert drawn.shape == (64, 64, 3)
+    on = np.argwhere((drawn == figures_occlusion.RING).all(-1)) + 0.5
+    np.testing.assert_allclose(np.hypot(*(on / 6.4 - centres[0]).T), 1.2, atol=0.15)
     shaded = figures_occlusion.with_curtain(frames, line, 0)
     assert shaded[1].min() == 0
     assert shaded[1, 15, 15] == 0.25
