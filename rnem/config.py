@@ -225,7 +225,7 @@ def _invaders(profile: str, model: Model, components: int, **network) -> RunConf
     size = 84 if profile == "paper" else 42
     own = {
         "smoke": {"validation_steps": 10},
-        "laptop": {"validation_steps": 24, "updates": 3000},  # a step costs half as much again as one of the balls
+        "laptop": {"validation_steps": 24, "updates": 2000},  # one costs half as much again as with balls
         "paper": {"validation_steps": 24, "steps": 24, "batch": 32, "evaluate_every": 1562},
     }
     return RunConfig(
