@@ -12,9 +12,9 @@ one pixel a step, and the aliens' columns are exactly 8 pixels apart.
 Policy. Turn by turn, with equal chance: one of the six actions held for 2 to 12 steps, or for 8 to 32 steps a shooter
 that fires all the time and moves below a column of aliens, drawn among those there are.
 
-Sequences. A game starts with 20 steps without action and a random number, up to 100, of further ones. Sequences follow
-one another without overlap. None begins while the ship explodes or in the 16 steps after that, in which the game stands
-still (but a sequence may show it), and none goes on past the end of a game.
+Sequences. Of a game the first 32 to 132 steps are left out: 32 last until the ship can move, the rest is random.
+Sequences follow one another without overlap. None begins while the game stands still, which is while the ship explodes
+and while the number of ships left is shown (but a sequence may show that), and none goes on past the end of a game.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ ROWS = slice(27, 195)
 """Screen rows kept."""
 BORDER = 2
 """Empty columns at each side."""
-START, PLAYED, PAUSE = 20, 100, 16
-"""Steps: without action at a game's start, played then at most before the first sequence, and after an explosion."""
+WARM_UP = (32, 132)
+"""Steps before a game's first sequence, least and most."""
 SHIELDS, SHIP, SHOTS, ALIEN, OTHER = 1, 2, 3, 4, 10
-LABELS = {98: SHIP, 107: SHIELDS, 122: ALIEN, 133: OTHER, 142: SHOTS}
+DIGIT = 133
+LABELS = {98: SHIP, 107: SHIELDS, 122: ALIEN, DIGIT: OTHER, 142: SHOTS}
 """Label by grey level; where two sprites share a pixel the brighter one counts."""
 FORMATION, SHIP_AT, LIVE, STATE = 26, 28, slice(18, 24), 42
 """Where the game's memory holds the formation's left edge, the ship's, a bit for each living alien of each row, and
@@ -65,13 +66,10 @@ class Game:
         self.reset()
 
     def reset(self) -> None:
-        """Start a new game; its first steps, in which the number of ships is shown, are over."""
+        """Start a new game."""
         self.ale.reset_game()
         self.lost = 0  # columns of aliens that are gone at the left: the formation's edge in memory skips them
         self.edge = int(self.ale.getRAM()[FORMATION])
-        self.still = 0  # steps until the game goes on after an explosion
-        for _ in range(START):
-            self.step(0)
 
     def step(self, action: int) -> None:
         """SKIP game frames."""
@@ -85,7 +83,6 @@ class Game:
         if len(self.aliens()) == 6:  # a new wave
             self.lost = 0
         self.edge = edge
-        self.still = PAUSE if self.explodes() else max(0, self.still - 1)
 
     def over(self) -> bool:
         """Whether the game has ended."""
@@ -94,6 +91,10 @@ class Game:
     def explodes(self) -> bool:
         """Whether the ship was hit and explodes."""
         return bool(self.ale.getRAM()[STATE] & 4)
+
+    def stands_still(self) -> bool:
+        """Whether the ship explodes, or the number of ships left is shown."""
+        return self.explodes() or bool((self.screen() == DIGIT).any())
 
     def screen(self) -> np.ndarray:
         """The kept rows of the last two game frames' maximum, grey levels (168,160)."""
@@ -150,10 +151,10 @@ def play(seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     game = Game()
     actions = _policy(game, rng)
     while True:
-        for _ in range(rng.integers(PLAYED + 1)):
+        for _ in range(rng.integers(*WARM_UP, endpoint=True)):
             game.step(next(actions))
         while not game.over():
-            if game.still:
+            if game.stands_still():
                 game.step(next(actions))
             elif len((sequence := _sequence(game, actions))[0]) == FRAMES:
                 yield sequence
