@@ -1,0 +1,1 @@
+"""Faults for benchmarks/faults.py: a laboratory, and the cases by what they hit."""
