@@ -122,9 +122,11 @@ def test_what_cannot_be_generated_is_refused_in_words():
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
 def test_a_committed_test_set_is_what_is_generated(path):
     name, split = path.stem.rsplit("-", 1)
+    count = None
     if DATASETS[name].family == videos.GAME:
         pytest.importorskip("ale_py")
-    read = videos.read(path, split)
+        count = 30  # the game is slow, and every sequence of a block depends on those before it
+    read = videos.read(path, split, count)
     assert path.stat().st_size < 2_000_000
     assert read.frames == DATASETS[name].frames
     assert same(generate(name, split, 0, len(read), read.frames), read)
