@@ -130,21 +130,20 @@ def pixel(videos: Videos) -> float:
 
 def reappearance(
     frames: Float[Tensor, "E H W"], videos: Videos, share: np.ndarray, some: pd.DataFrame
-) -> Float[np.ndarray, " E"]:
-    """Distance in pixels of each returning ball from the disc that is found for it in a (predicted) frame ``back``.
+) -> Float[np.ndarray, "E M"]:
+    """Distance in pixels of each ball from the disc that is found for it in a (predicted) frame ``back`` of each spell.
 
     Discs are looked for with the curtain's pixels left out, and matched with all balls of which the true frame shows
-    anything, by least total distance up to FAR; nan where none is left for the ball.
+    anything, by least total distance up to FAR; nan where none is left for a ball.
     """
-    n, m, t = (some[column].to_numpy() for column in ("video", "ball", "back"))
+    n, t = some["video"].to_numpy(), some["back"].to_numpy()
     true = np.where(share[t, n, :, None] > 0, videos.positions.numpy()[t, n], np.nan)  # (E,M,2)
-    found = discs.find(
-        frames, tuple(set(dataset(videos.name).world.radii)), hidden=torch.from_numpy(behind(videos).numpy()[n])
-    )
-    errors = np.full(len(some), np.nan)
-    for event, ball in enumerate(m):
-        _, j, away = discs.match(found.centres[event].numpy(), true[event], FAR * pixel(videos))
-        errors[event] = next(iter(away[j == ball]), np.nan) / pixel(videos)
+    radii = tuple(dict.fromkeys(dataset(videos.name).world.radii))
+    found = discs.find(frames, radii, hidden=behind(videos)[torch.tensor(n)])
+    errors = np.full(true.shape[:2], np.nan)
+    for event, centres in enumerate(found.centres.numpy()):
+        _, j, away = discs.match(centres, true[event], FAR * pixel(videos))
+        errors[event, j] = away / pixel(videos)
     return errors
 
 
@@ -214,10 +213,12 @@ def watched(path: Path, data: str, split: str, count: int) -> Watched:
 def returned_rows(seen: Watched) -> pd.DataFrame:
     """A row per ball that came back; what :func:`returns` keeps."""
     some = seen.spells[seen.spells["back"] >= 0].reset_index(drop=True)
-    frames = seen.best[some["back"] - 1, some["video"]]
-    error = reappearance(torch.from_numpy(frames), seen.videos, seen.share, some)
-    rows = some[["video", "ball", "hidden"]].assign(frame=some["back"], error=error, found=(error <= NEAR).astype(int))
-    return rows.assign(**without_model(seen.videos, some, "back"))
+    n, m, t = (some[column].to_numpy() for column in ("video", "ball", "back"))
+    errors = reappearance(torch.from_numpy(seen.best[t - 1, n]), seen.videos, seen.share, some)
+    error, whole = errors[np.arange(len(some)), m], seen.share[t, n] == 1  # (E,M)
+    in_view = ((errors <= NEAR) & whole).sum(1) / np.where(whole.any(1), whole.sum(1), np.nan)
+    rows = some[["video", "ball", "hidden"]].assign(frame=t, error=error, found=(error <= NEAR).astype(int))
+    return rows.assign(in_view=in_view, **without_model(seen.videos, some, "back"))
 
 
 def identity_rows(seen: Watched) -> pd.DataFrame:
@@ -231,8 +232,9 @@ def returns(run: Run, data: str | None = None, count: int = COUNT) -> pd.DataFra
     """Every return of a hidden ball in a run's predictions of the first ``count`` test videos, computed once.
 
     Columns: video, ball, ``hidden`` (frames), ``frame`` (the first with a QUARTER of it in sight), ``error`` (pixels,
-    see :func:`reappearance`), ``found`` (whether that is at most NEAR), and the errors of :func:`without_model`.
-    ``data`` is the run's own where it is not given.
+    see :func:`reappearance`), ``found`` (whether that is at most NEAR), ``in_view`` (the share found of the balls in
+    full view in that frame; nan where there is none), and the errors of :func:`without_model`. ``data`` is the run's
+    own where it is not given.
     """
     return keep(run, "returns", returned_rows, ("test",), data, count)
 
@@ -285,7 +287,8 @@ def detector(data: str, count: int = COUNT) -> dict[str, float]:
     some = spells(share)
     some = some[some["back"] >= 0].reset_index(drop=True)
     back, video = torch.tensor(some["back"].tolist()), torch.tensor(some["video"].tolist())
-    true, late = (reappearance(seen.features[back - ago, video, 0], seen, share, some) for ago in (0, 1))
+    every, ball = np.arange(len(some)), some["ball"].to_numpy()
+    true, late = (reappearance(seen.features[back - ago, video, 0], seen, share, some)[every, ball] for ago in (0, 1))
     return {
         "cases": len(some), "found": float((true <= NEAR).mean()), "error": float(np.nanmedian(true)),
         "late_found": float((late <= NEAR).mean()), "late_error": float(np.nanmedian(late)),

@@ -150,13 +150,24 @@ def test_where_nothing_is_hidden_the_same_balls_are_found():
 
 def errors_of(test_set, frames) -> np.ndarray:
     some, share, events = test_set
-    return occlusion.reappearance(frames, some, share, events)
+    return occlusion.reappearance(frames, some, share, events)[np.arange(len(events)), events["ball"]]
 
 
 def frames_of(test_set, late: int = 0) -> torch.Tensor:
     some, _, events = test_set
     t, n = (torch.tensor(events[column].to_numpy()) for column in ("back", "video"))
     return some.features[t - late, n, 0].float()
+
+
+def test_where_the_truth_is_predicted_all_balls_are_found(test_set):
+    some, share, _ = test_set
+    perfect = occlusion.Watched(
+        some, share, occlusion.spells(share), some.features[1:, :, 0].float().numpy(), *[np.zeros(0)] * 2
+    )
+    rows = occlusion.returned_rows(perfect)
+    assert (rows["found"] == 1).all()
+    assert (rows["in_view"].dropna() == 1).all()
+    assert rows["in_view"].notna().sum() > 50
 
 
 def test_in_true_frames_every_return_is_found(test_set):
@@ -183,21 +194,26 @@ def test_in_frames_of_grey_no_return_is_found(test_set, value):
     assert np.isnan(errors_of(test_set, torch.full_like(frames_of(test_set), value))).all()
 
 
+def found_in(frame: Videos, true: Videos) -> list[float]:
+    """Errors of the balls of a video in its first frame, when that of another one is predicted."""
+    return occlusion.reappearance(
+        frame.features[0, :, 0].float(), true, occlusion.in_sight(true), spell(back=0)
+    )[0].tolist()  # fmt: skip
+
+
 def test_the_error_is_the_distance_from_the_disc_that_is_drawn():
-    true, shifted = film(along(7.6)), film(along(8.2))
-    away = occlusion.reappearance(shifted.features[0, :, 0].float(), true, occlusion.in_sight(true), spell(back=0))
-    assert away == pytest.approx(0.6 / PIXEL, abs=0.5)
+    assert found_in(film(along(8.2)), film(along(7.6))) == [pytest.approx(0.6 / PIXEL, abs=0.5)]
 
 
 def test_another_balls_disc_is_not_taken_for_the_one_that_returns():
-    """Only the other ball is predicted, 2.5 away (8 pixels is FAR): it is matched with that one."""
-    true = film(along(7.6), (7.4, 7.9))
-    other = film([(7.4, 7.9)], (7.4, 7.9)).features[0, :, 0].float()
-    away = occlusion.reappearance(other, true, occlusion.in_sight(true), spell(back=0))
-    assert np.isnan(away).all()
-    hidden = film(along(7.6), (5.0, 4.7))  # no pixel shows the second ball: it can claim no disc
-    away = occlusion.reappearance(other, hidden, occlusion.in_sight(hidden), spell(back=0))
-    assert away == pytest.approx(np.hypot(2.4, 0.3) / PIXEL, abs=0.5)
+    """Only the other ball is predicted, 2.5 away where FAR is 8: it is matched with that one."""
+    other = film([(5.0, 8.6)])
+    first, second = found_in(other, film(along(7.0), (5.0, 8.6)))
+    assert np.isnan(first)
+    assert second < 0.5
+    first, second = found_in(other, film(along(7.0), (5.0, 4.7)))  # no pixel shows the second: it can claim no disc
+    assert first == pytest.approx(1.6 / PIXEL, abs=0.5)
+    assert np.isnan(second)
 
 
 def test_a_run_is_judged_by_the_returns_that_the_claim_names(monkeypatch):
