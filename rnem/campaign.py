@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rnem import child, claims, config, runs
+from rnem import child, claims, config, evidence, runs
 from rnem.config import RunConfig
 from rnem.networks import build
 from rnem.provenance import hardware
@@ -85,12 +85,12 @@ def configs(profile: str) -> list[RunConfig]:
 
 def compared() -> set[str]:
     """Models that a claim compares, with what they are trained on: ``balls4mass-rnem-k5``."""
-    names = set()
-    for comparison in (c for claim in claims.CLAIMS.values() for c in claim.comparisons):
-        for model in filter(None, (comparison.subject, comparison.reference, comparison.measure.until)):
-            own = f"{comparison.measure.data}-{model}"
-            names.add(own if f"paper-{own}" in config.RUNS else f"balls4mass-{model}")
-    return names
+    return {
+        evidence.run_name("smoke", comparison.measure.data, model).removeprefix("smoke-")
+        for claim in claims.CLAIMS.values()
+        for comparison in claim.comparisons
+        for model in filter(None, (comparison.subject, comparison.reference, comparison.measure.until))
+    }
 
 
 def plan(

@@ -139,6 +139,19 @@ def plan(root: Path, chosen: Chosen, jobs: int, cost: Callable[[RunConfig], floa
     return Plan(root, planned, states, jobs)
 
 
+def graph(out: Path, chosen: Chosen) -> dict:
+    """What is to be done as a graph, for a workflow engine (rnem/cluster/Snakefile): the edition is laid out for it.
+
+    ``runs``: missing run -> seconds; ``chapters``: chapter to execute -> the missing runs that it may show.
+    """
+    todo = plan(editions.sources(out, chosen), chosen, 1)
+    shown = {
+        status.chapter.name: [each.label for each in todo.missing() if _shows(status.chapter, each.config.name)]
+        for status, _ in todo.stale()
+    }
+    return {"runs": {each.label: each.seconds for each in todo.missing()}, "chapters": shown}
+
+
 def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:
     """The runs of the campaign that a chapter may show, at most ``chosen.seeds`` of each name where it is not 0."""
     chapters = book.chapters(root)

@@ -1,0 +1,365 @@
+"""One command from an empty cache to a book: parameters, editions of other profiles, plans with costs, restarts."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import torch
+
+from rnem import book, campaign, cells, claims, config, editions, measures, networks, notebooks, reproduce, runs, speed
+from rnem import train as training
+from rnem.arguments import UserError
+from rnem.parameters import Chosen
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RNN, LSTM = config.named("smoke-balls4mass-rnn"), config.named("smoke-balls4mass-lstm")
+SMOKE = Chosen("smoke", "cpu", 1)
+CHAPTER = """\
+---
+kernelspec: {name: python3, display_name: Python 3}
+rnem:
+  runs: [laptop-balls4mass-rnn, "laptop-balls4mass-lst[m]"]
+  data: [videos/balls4mass32-test.h5]
+  parameters: {count: 4}
+---
+# One chapter
+
+```{code-cell} ipython3
+:tags: [parameters]
+count = 2
+```
+
+```{code-cell} ipython3
+from rnem import cells, measures
+
+found = cells.runs("one")
+print(*(run.label for name in found for run in found[name]), "on", cells.data("balls4mass"), count, "videos")
+table = measures.table(found[cells.run("balls4mass-rnn")], cells.data("balls4mass"), count=count)
+```
+"""
+
+
+@pytest.fixture
+def one(tmp_path, monkeypatch):
+    """A book of one chapter, and an empty cache."""
+    folder = tmp_path / "repository" / "book"
+    (folder / "chapters").mkdir(parents=True)
+    (folder / "chapters" / "one.md").write_text(CHAPTER)
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: intro\nchapters:\n  - file: chapters/one\n")
+    (folder / "intro.md").write_text("# A book\n")
+    (folder / "references.bib").write_text("")
+    shutil.copy(REPOSITORY / "_config.yml", folder.parent)
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("RNEM_BOOK", str(folder))
+    monkeypatch.setattr(cells, "_chosen", Chosen())
+    return folder
+
+
+def save_run(run: config.RunConfig, seed: int = 0) -> runs.Run:
+    """A finished run whose network was never trained."""
+    network = networks.build(run.network)
+    known = {"wall_seconds": 60.0, "updates": run.training.updates, "sequences_seen": 320}
+    return runs.save(run.replace(seed=seed), weights=network.state_dict(), metrics=[{"update": 1}], manifest=known)
+
+
+# ----------------------------------------------------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"profile": "tiny"}, "parameter profile is 'tiny', not one of smoke, laptop, paper"),
+        ({"device": "gpu"}, "parameter device is 'gpu', not one of auto, cpu, cuda, mps"),
+        ({"seeds": -1}, "parameter seeds is -1, and must be a whole number from 0 to 100"),
+        ({"seeds": "3"}, "parameter seeds is '3', and must be a whole number from 0 to 100"),
+        ({"count": 0}, "parameter count is 0, and must be a whole number from 1 to 500"),
+        ({"count": 2.5}, "parameter count is 2.5, and must be a whole number from 1 to 500"),
+        ({"video": True}, "parameter video is True, and must be a whole number from 0 to 499"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_what_it_may_be(given, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        cells.use(**given)
+
+
+def test_a_device_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="parameter device is 'cuda', and this machine has none"):
+        cells.use(device="cuda")
+
+
+def test_names_of_runs_data_and_files_follow_the_profile():
+    smoke, laptop, paper = map(Chosen, config.PROFILES)
+    assert smoke.run("balls4mass-rnn") == RNN.name
+    assert [each.data("balls678mass") for each in (smoke, laptop, paper)] == [f"balls678mass{n}" for n in (16, 32, 64)]
+    assert [each.data("spaceinvaders") for each in (smoke, laptop, paper)] == [
+        f"spaceinvaders{n}" for n in (42, 42, 84)
+    ]
+    assert smoke.declared_file("videos/balls3curtain32-test.h5") == "videos/balls3curtain16-test.h5"
+    assert smoke.declared_file("search/recipe.csv") == "search/recipe.csv"
+    assert laptop == Chosen(), "the book itself"
+
+
+def test_the_check_of_a_notebook_covers_all_its_parameters(one):
+    notebook = notebooks.prepare(book.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert "cells.use(profile=profile, device=device, seeds=seeds, count=count)" in sources[3]
+    assert "count = 3" in sources[2], "injected between the parameters and their check"
+    with pytest.raises(ValueError, match="its parameters cell does not set amount"):
+        notebooks.prepare(book.chapter("one").read(), {"amount": 3}, one.parent / "_config.yml")
+
+
+def test_by_hand_papermill_shows_the_runs_of_another_profile(one, tmp_path):
+    for seed in (0, 1):
+        save_run(RNN, seed)
+    notebook = notebooks.prepare(book.chapter("one").read(), {}, one.parent / "_config.yml")
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    given = {"profile": "smoke", "device": "cpu", "seeds": 1}
+    done = papermill.execute_notebook(tmp_path / "one.ipynb", tmp_path / "out.ipynb", given, progress_bar=False)
+    printed = [out.text for cell in done.cells for out in cell.get("outputs", []) if out.get("name") == "stdout"]
+    assert printed == [f"{RNN.name}@0 on balls4mass16 2 videos\n"]
+    (note,) = [out.data["text/markdown"] for c in done.cells for out in c.get("outputs", []) if "data" in out]
+    assert "Profile smoke" in note
+    assert len(list((tmp_path / "data" / "measures").rglob("*.csv"))) == 1
+
+
+def test_every_chapter_names_runs_and_data_through_its_profile():
+    for each in book.chapters(REPOSITORY / "book"):
+        code = "\n".join(cell.source for cell in each.read().cells if cell.cell_type == "code")
+        assert not re.findall(r'"laptop-|"balls\w*32"|"spaceinvaders42"', code), each.name
+        notebooks.prepare(each.read(), each.parameters(), REPOSITORY / "_config.yml")
+
+
+# ------------------------------------------------------------------------------------------------------------- editions
+
+
+def test_an_edition_is_a_copy_that_declares_its_profile(one, tmp_path):
+    before = (one / "chapters" / "one.md").read_text()
+    root = editions.sources(tmp_path / "out", SMOKE)
+    assert book.chapter("one", root).parameters() == {"count": 4, "profile": "smoke", "device": "cpu", "seeds": 1}
+    here, there = ([c.source for c in book.chapter("one", folder).read().cells] for folder in (one, root))
+    assert here == there
+    assert (one / "chapters" / "one.md").read_text() == before
+    times = {path: path.stat().st_mtime_ns for path in root.parent.rglob("*")}
+    (one / "chapters" / "two.md").write_text(CHAPTER)
+    editions.sources(tmp_path / "out", SMOKE)
+    (one / "chapters" / "two.md").unlink()
+    editions.sources(tmp_path / "out", SMOKE)
+    assert [each.name for each in book.chapters(root)] == ["one"], "a chapter that is gone goes"
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.is_file())
+
+
+def test_the_book_cannot_be_its_own_edition(one):
+    with pytest.raises(UserError, match="where the book itself is"):
+        editions.sources(one.parent, SMOKE)
+
+
+def test_data_that_chapters_declare_is_brought_or_made(one, tmp_path, monkeypatch):
+    monkeypatch.setitem(measures.TEST_VIDEOS, "balls4mass", 3)
+    monkeypatch.setattr(editions, "repository", lambda: tmp_path / "there")
+    text = CHAPTER.replace("test.h5]", "test.h5, search/recipe.csv]")
+    (one / "chapters" / "one.md").write_text(text)
+    (tmp_path / "there" / "data" / "search").mkdir(parents=True)
+    (tmp_path / "there" / "data" / "search" / "recipe.csv").write_text("a\n")
+    said = []
+    editions.bring_data(editions.sources(tmp_path / "out", SMOKE), said.append)
+    assert said == ["writing 3 test videos of balls4mass16"]
+    made = sorted(str(path.relative_to(tmp_path / "data")) for path in (tmp_path / "data").rglob("*.*"))
+    assert made == ["search/recipe.csv", "videos/balls4mass16-test.h5"]
+
+
+# ------------------------------------------------------------------------------------------------------------- planning
+
+
+def test_a_plan_has_the_runs_that_chapters_show_and_what_they_cost(one, tmp_path):
+    save_run(RNN)
+    root = editions.sources(tmp_path / "out", SMOKE)
+    todo = reproduce.plan(root, SMOKE, 2, cost=lambda run: 30.0)
+    assert [(each.label, each.finished) for each in todo.runs] == [(f"{LSTM.name}@0", False), (f"{RNN.name}@0", True)]
+    assert [status.chapter.name for status, _ in todo.stale()] == ["one"]
+    assert todo.seconds() == 15.0 + reproduce.BUILD_SECONDS
+    assert len(reproduce.plan(root, Chosen("smoke", "cpu", 0), 2, cost=lambda run: 30.0).runs) == 6
+
+
+def test_a_chapter_that_may_show_a_missing_run_is_executed_again(one, tmp_path):
+    root = editions.sources(tmp_path / "out", SMOKE)
+    todo = reproduce.plan(root, SMOKE, 1, cost=lambda run: 1.0)
+    fresh = book.Status(todo.chapters[0][0].chapter, "fresh", "", {})
+    assert reproduce.Plan(root, todo.runs, [(fresh, 5.0)], 1).stale() == [(fresh, 5.0)]
+    assert reproduce.Plan(root, [], [(fresh, 5.0)], 1).stale() == []
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_leaves_no_trace(one, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "cost", lambda *_: lambda run: 90.0)
+    said = []
+    assert reproduce.run(SMOKE, tmp_path / "out", jobs=2, dry_run=True, say=said.append) == 0
+    assert said[-1] == (
+        "2 of 2 runs to train (3 min), 1 of 1 chapters to execute (0 s), the book to build: 2 at a time, 2 min"
+    )
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_smoke_campaign_is_what_claims_compare_with_three_seeds():
+    smoke = campaign.configs("smoke")
+    assert {run.name.removeprefix("smoke-") for run in smoke} == campaign.compared()
+    assert {run.seed for run in smoke} == {0, 1, 2}
+    assert "balls4mass-rnem-k2" not in campaign.compared()
+
+
+def test_costs_split_into_what_an_update_costs_and_what_its_operations_cost(monkeypatch):
+    cheap, dear = config.named("smoke-balls4mass-rnn"), config.named("smoke-balls4mass-rnem-k8")
+    count = {run.name: campaign.operations(run) / run.training.updates for run in (cheap, dear)}
+    seen = {run.name: speed.Speed(count[run.name], 0.01 + 2e-9 * count[run.name], 5.0) for run in (cheap, dear)}
+    monkeypatch.setattr(speed, "measure", lambda run, *_: seen[run.name])
+    cost = speed.cost([dear, cheap, LSTM], 4.0)
+    assert cost(LSTM) == pytest.approx(5.0 + 0.01 * LSTM.training.updates + 2e-9 * campaign.operations(LSTM))
+    assert speed.cost([cheap], 4.0)(cheap) == pytest.approx(5.0 + 40 * seen[cheap.name].update)
+
+
+def test_speed_is_measured_on_real_updates(one_thread):
+    found = speed.measure(RNN, 0.4, "cpu")
+    assert found.operations == pytest.approx(campaign.operations(RNN) / RNN.training.updates)
+    assert 1e-4 < found.update < 1
+    assert found.overhead > found.update
+
+
+def test_trainings_share_a_gpu_as_long_as_that_is_faster(monkeypatch):
+    together = {1: 100.0, 2: 170.0, 4: 200.0, 8: 205.0}
+    monkeypatch.setattr(speed, "_together", lambda run, number, *_: together[number])
+    monkeypatch.setattr(speed, "uses_gpu", lambda _: True)
+    said = []
+    assert speed.jobs(RNN, 1.0, "cuda", said.append) == 4
+    assert said[0] == "2 trainings at once: 1.70 times the speed of 1"
+    monkeypatch.setattr(speed, "uses_gpu", lambda _: False)
+    assert speed.jobs(RNN, 1.0, "cpu") == speed.cores()
+
+
+# ---------------------------------------------------------------------------------------------------------------- doing
+
+
+def test_a_book_is_reproduced_by_one_command_at_a_time(one):
+    with (
+        reproduce.alone(one),
+        pytest.raises(UserError, match="another `rnem reproduce` is at work"),
+        reproduce.alone(one),
+    ):
+        pass
+
+
+def test_a_failed_training_stops_it_with_its_sentence(one, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "cost", lambda *_: lambda run: 1.0)
+    monkeypatch.setattr(campaign, "train", lambda *_, **__: ["smoke-balls4mass-rnn@0: not finished"])
+    monkeypatch.setattr(reproduce, "execute", lambda *_: pytest.fail("chapters were executed"))
+    monkeypatch.setattr(editions, "bring_data", lambda *_: None)
+    said = []
+    assert reproduce.run(SMOKE, tmp_path / "out", jobs=1, say=said.append) == 1
+    assert said[-1].startswith("1 failed; what was finished stays")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere children outlive a killed parent")
+def test_a_child_ends_with_its_parent(tmp_path):
+    follow = "import sys, time; from rnem import child; child._follow(int(sys.argv[1])); print('on', flush=True); "
+    follow += "time.sleep(60)"
+    begin = f"import os, subprocess, sys\nsubprocess.run([sys.executable, '-c', {follow!r}, str(os.getpid())])"
+    parent = subprocess.Popen([sys.executable, "-c", begin], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout.readline() == "on\n"
+    parent.kill()
+    parent.wait()
+    assert parent.stdout.read() == "", "the pipe closes when the child, which also holds it, has ended"
+
+
+def test_the_examples_of_the_page_reproduce_it_work(tmp_path, monkeypatch, capsys, one_thread):
+    """Its very cells: a claim that is decided, a model and a data set that are trained on."""
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    monkeypatch.setattr(cells, "_chosen", Chosen("smoke"))
+    for seed in range(claims.MINIMUM_SEEDS):
+        save_run(config.named("smoke-balls4mass-rnem-k5"), seed)
+    page = book.chapter("reproduce", REPOSITORY / "book").read()
+    scope = {"cells": cells, "config": config, "networks": networks, "count": 2}
+    for cell in page.cells:
+        if "example" in cell.metadata.get("tags", []):
+            exec(cell.source, scope)
+    claim, model, data = capsys.readouterr().out.splitlines()
+    assert claim.endswith(tuple(claims.Verdict.__args__))
+    assert "not tested" not in claim
+    assert model.startswith("after 5 updates")
+    assert data == "3 videos (10, 3, 1, 16, 16), smoke-balls2light-rnem-k5@0: 5 updates"
+
+
+def test_two_processes_train_as_one_does(tmp_path, monkeypatch, one_thread):
+    """Data-parallel: each has half of every batch, their gradients are averaged."""
+    alone = training.train(RNN, root=tmp_path / "alone", accelerator="cpu", progress=False)
+    command = [
+        sys.executable,
+        "-m",
+        "rnem",
+        "train",
+        RNN.name,
+        "--accelerator",
+        "cpu",
+        "--devices",
+        "2",
+        "--threads",
+        "1",
+    ]
+    variables = os.environ | {"RNEM_DATA": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--quiet"], env=variables, check=True, capture_output=True, timeout=300)
+    (both,) = runs.find(RNN.name, root=tmp_path / "runs")
+    columns = ["update", "training_loss", "loss", "bce", "relational", "wrong"]
+    assert both.metrics()[columns].to_numpy() == pytest.approx(alone.metrics()[columns].to_numpy(), rel=1e-4)
+
+
+# ----------------------------------------------------------------------------------------------------- killed, for real
+
+KILLS = 10
+
+
+def command(out: Path) -> list[str]:
+    return [sys.executable, "-m", "rnem", "reproduce", "--profile", "smoke", "--device", "cpu", "--out", str(out)]
+
+
+def results(data: Path) -> dict[str, object]:
+    """What a reproduction gives: weights and metrics of every run (but its clock), and what was measured of them."""
+    found: dict[str, object] = {}
+    for run in runs.find(root=data / "runs"):
+        found[run.path.name] = run.metrics().drop(columns="seconds").to_csv()
+        found[f"{run.path.name}/weights"] = (run.path / runs.WEIGHTS).read_bytes()
+    for path in (data / "measures").rglob("*.csv"):
+        found[str(path.relative_to(data))] = path.read_text().partition("\n")[2]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True], ids=["a book of one chapter", "the whole book"])
+def test_killed_ten_times_it_ends_with_the_same_results(one, tmp_path, whole, monkeypatch):
+    if whole:
+        monkeypatch.setenv("RNEM_BOOK", str(REPOSITORY / "book"))
+    say = lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)  # noqa: E731
+    environment = {name: os.environ | {"RNEM_DATA": str(tmp_path / name)} for name in ("undisturbed", "killed")}
+    begun = time.monotonic()
+    subprocess.run(command(tmp_path / "u"), env=environment["undisturbed"], check=True)
+    took = time.monotonic() - begun
+    say(f"undisturbed: {took:.0f} s")
+    moments = random.Random(0)
+    for number in range(KILLS):
+        process = subprocess.Popen(command(tmp_path / "k"), env=environment["killed"])
+        time.sleep(moments.uniform(0.02, 0.3) * took)
+        process.send_signal(signal.SIGKILL)
+        code = process.wait()
+        finished = len(runs.folders(tmp_path / "killed" / "runs"))
+        say(f"kill {number + 1}: {'killed' if code == -signal.SIGKILL else f'had ended with {code}'}; {finished} runs")
+    subprocess.run(command(tmp_path / "k"), env=environment["killed"], check=True)
+    expected, found = results(tmp_path / "undisturbed"), results(tmp_path / "killed")
+    assert len(expected) > 4
+    assert found == expected
+    assert not list((tmp_path / "k").rglob(".running-*"))
