@@ -201,8 +201,8 @@ def outcome(comparison: Comparison, subject: Sequence[float], reference: Sequenc
     """Decide one comparison from one number per seed (paired by seed where there is a reference)."""
     if len(subject) < MINIMUM_SEEDS or (reference is not None and len(reference) != len(subject)):
         return "untested"
-    ratios = subject if reference is None else [s / r for s, r in zip(subject, reference, strict=True)]
-    if any(map(math.isinf, ratios)):  # a number of sequences that never sufficed
+    ratios = subject if reference is None else _ratios(subject, reference)
+    if any(map(math.isinf, ratios)):  # a number of sequences that never sufficed, or a ratio to nothing
         return "fails"
     mean, half = interval(ratios)
     if math.isnan(mean):
@@ -215,6 +215,11 @@ def outcome(comparison: Comparison, subject: Sequence[float], reference: Sequenc
     if clears(comparison.bound):
         return "holds"
     return "weaker" if comparison.reference is not None and clears(1.0) else "fails"
+
+
+def _ratios(subject: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """subject / reference, seed by seed: 1 where they are equal (both may be 0), infinite where only the latter is 0."""
+    return [1.0 if s == r else s / r if r else math.inf for s, r in zip(subject, reference, strict=True)]
 
 
 def verdict(outcomes: Sequence[Outcome]) -> Verdict:
@@ -244,7 +249,7 @@ class Decided:
         """What is held against the bound: subject / reference, or the subject alone."""
         if self.reference is None:
             return self.subject
-        return tuple(s / r for s, r in zip(self.subject, self.reference, strict=True))
+        return tuple(_ratios(self.subject, self.reference))
 
 
 def decide(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> list[Decided]:

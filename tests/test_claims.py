@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnem.claims import CLAIMS, Comparison, Measure, judge, outcome, verdict
+from rnem.claims import CLAIMS, Comparison, Decided, Measure, judge, outcome, verdict
 from rnem.config import RUNS
 from rnem.evaluate import QUANTITIES
 from rnem.evidence import SPECIAL, run_name
@@ -32,6 +32,13 @@ def test_higher_is_better_turns_the_rule_around():
 
 def test_a_loss_that_is_never_reached_fails():
     assert outcome(LOWER, [10.0, float("inf"), 12.0], [100.0] * 3) == "fails"
+
+
+def test_a_reference_of_zero_is_no_evidence_for_more():
+    more = Comparison(Measure("returned"), "rnem-k5", "lstm", better="higher")
+    assert outcome(more, [0.1, 0.2, 0.1], [0.0, 0.1, 0.05]) == "fails"
+    assert outcome(more, [0.0] * 3, [0.0] * 3) == "fails"
+    assert Decided(more, (0,), (0.0,), (0.0,)).compared == (1.0,)
 
 
 def test_no_verdict_from_diverged_runs():
