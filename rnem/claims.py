@@ -218,7 +218,7 @@ def outcome(comparison: Comparison, subject: Sequence[float], reference: Sequenc
 
 
 def _ratios(subject: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """subject / reference, seed by seed: 1 where they are equal (both may be 0), infinite where only the latter is 0."""
+    """subject / reference, seed by seed: 1 where they are equal (both may be 0), infinite where only that is 0."""
     return [1.0 if s == r else s / r if r else math.inf for s, r in zip(subject, reference, strict=True)]
 
 
