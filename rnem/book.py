@@ -29,7 +29,7 @@ import filelock
 import jupytext
 import nbformat
 
-from rnem import cells, notebooks, parameters, runs, staleness
+from rnem import cells, notebooks, parameters, runs, staleness, storage
 from rnem.provenance import environment, repository
 
 State = Literal["fresh", "stale", "missing", "failed"]
@@ -195,13 +195,14 @@ def execute(
     A fresh one is left alone unless ``force``; where only prose changed, outputs are kept and nothing runs. With
     parameters ``given`` other than the declared ones the notebook goes to ``output`` and the book stays as it is.
     BookError names the cell and its error; the old notebook stays, the failed one is kept below ``_build/failed``.
+    RunError where the disk is full or read-only.
     """
     this = chapter(name, root)
     if given is not None and output is None:
         raise BookError(f"chapter {name} with parameters of your own is not the book's: say where its notebook goes")
     lock = this.root.parent / "_build" / "locks" / f"{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(lock):
+    with storage.writing(f"chapter {name}"), filelock.FileLock(lock):
         if output is not None:
             _run(this, given, inputs(this, given), Path(output), None)
             return Path(output)
