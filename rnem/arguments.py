@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
 
 from rnem import config
 
@@ -13,6 +15,11 @@ from rnem import config
 if TYPE_CHECKING:
     from rnem.runs import Run
     from rnem.videos import Videos
+
+Name = Annotated[str, Positional, arg(metavar="NAME")]
+RunName = Annotated[str, Positional, arg(metavar="RUN")]
+File = Annotated[Path, Positional, arg(metavar="FILE")]
+Split = Literal["training", "validation", "test"]
 
 
 class UserError(ValueError):

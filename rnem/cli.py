@@ -14,7 +14,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
-from rnem.commands import Campaign, Chapter, Data, Evaluate, Reproduce, Rollout, Runs, Train
+from rnem.commands import Campaign, Chapter, Data, Evaluate, Reproduce, Rollout, Train
+from rnem.commands_runs import Runs
 
 Command = (
     Annotated[Train, subcommand("train")]

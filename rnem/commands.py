@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-from rnem import config
 from rnem.arguments import (
+    File,
+    Name,
+    RunName,
+    Split,
     UserError,
     at_least,
     available,
@@ -24,16 +27,8 @@ from rnem.arguments import (
     without_nan,
     write_animation,
 )
-from rnem.commands_archive import RunsMerge, RunsPack
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
-if TYPE_CHECKING:
-    pass
-
-Name = Annotated[str, Positional, arg(metavar="NAME")]
-RunName = Annotated[str, Positional, arg(metavar="RUN")]
-File = Annotated[Path, Positional, arg(metavar="FILE")]
-Split = Literal["training", "validation", "test"]
 
 
 @dataclass
@@ -258,103 +253,6 @@ class Reproduce:
         chosen = Chosen(self.profile, self.device, self.seeds or 0)
         out = self.out or (None if self.profile == Chosen.profile else Path("_build") / self.profile)
         return reproduce.run(chosen, out, jobs=self.jobs, dry_run=self.dry_run)
-
-
-# ----------------------------------------------------------------------------------------------------------------- runs
-
-
-@dataclass
-class RunsList:
-    """List the finished runs.
-    $ rnem runs list laptop-balls4mass-rnem-k5
-    """
-
-    name: Annotated[str | None, Positional, arg(metavar="[NAME]")] = None
-    """Only runs of this name."""
-    json: bool = False
-    """Print the manifests as JSON."""
-
-    def __call__(self) -> None:
-        from rnem import runs
-
-        found = runs.find(self.name)
-        if self.json:
-            print(json.dumps([run.manifest for run in found], indent=2))
-            return
-        rows = [(run.label, run.key, str(run.updates), minutes(run), run.manifest["created"], run.manifest["hardware"],
-                 str(run.manifest["commit"])[:7]) for run in found]  # fmt: skip
-        print(f"finished runs in {runs.runs_root()}: {len(found)}")
-        print_table(("run", "key", "updates", "minutes", "created", "hardware", "commit"), rows)
-
-
-@dataclass
-class RunsShow:
-    """Show a run: its config, what made it, and its last evaluation.
-    $ rnem runs show laptop-balls4mass-rnem-k5@0
-    """
-
-    run: RunName
-    """NAME (its best finished run), NAME@SEED, or a run's folder."""
-
-    def __call__(self) -> None:
-        run = resolve(self.run)
-        last = without_nan(run.metrics().iloc[-1].to_dict())
-        print(run.path)
-        print(json.dumps({"config": config.to_dict(run.config), "manifest": run.manifest, "last": last}, indent=2))
-
-
-@dataclass
-class RunsVerify:
-    """Check hashes, sizes and keys of finished runs; exit code 1 where one is damaged.
-    $ rnem runs verify
-    """
-
-    folders: Annotated[tuple[Path, ...], Positional, arg(metavar="[FOLDER ...]")] = ()
-    """Folders of runs; all in the cache when none is given."""
-
-    def __call__(self) -> int:
-        from rnem import runs
-
-        folders = self.folders or tuple(runs.folders())
-        broken = 0
-        for folder in folders:
-            problems = runs.verify(folder)
-            broken += bool(problems)
-            for line in problems or ["good"]:
-                print(f"{folder}: {line}")
-        print(f"{len(folders) - broken} good, {broken} broken")
-        return 1 if broken else 0
-
-
-@dataclass
-class RunsNames:
-    """List the named runs: what there is to train, and which seeds are finished.
-    $ rnem runs names laptop
-    """
-
-    part: Annotated[str, Positional, arg(metavar="[PART]")] = ""
-    """Only names with this in them."""
-
-    def __call__(self) -> None:
-        from rnem import runs
-
-        finished: dict[str, list[str]] = {}
-        for run in runs.find():
-            finished.setdefault(run.config.name, []).append(str(run.seed))
-        names = [name for name in config.RUNS if self.part in name]
-        rows = [(name, config.RUNS[name].data, str(config.RUNS[name].training.updates),
-                 " ".join(dict.fromkeys(finished.get(name, [])))) for name in names]  # fmt: skip
-        print_table(("name", "data", "updates", "finished seeds"), rows)
-
-
-Runs = (
-    Annotated[RunsList, subcommand("list")]
-    | Annotated[RunsShow, subcommand("show")]
-    | Annotated[RunsVerify, subcommand("verify")]
-    | Annotated[RunsNames, subcommand("names")]
-    | Annotated[RunsPack, subcommand("pack")]
-    | Annotated[RunsMerge, subcommand("merge")]
-)
 
 
 # ------------------------------------------------------------------------------------------------------- book and data

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-TRAINING_CODE = ("balls", "config", "em", "fast", "networks", "optim", "sequences", "train", "videos")
+TRAINING_CODE = ("balls", "config", "em", "fast", "invaders", "networks", "optim", "sequences", "train", "videos")
 """Modules that decide what training computes."""
 
 

@@ -13,7 +13,7 @@ import pytest
 import tyro
 from PIL import Image
 
-from rnem import arguments, cli, commands, runs
+from rnem import arguments, cli, commands_runs, runs
 from rnem.cli import main
 from rnem.config import RUNS
 
@@ -336,19 +336,19 @@ def raising(error: BaseException):
 
 def test_our_own_faults_keep_their_traceback(monkeypatch):
     for fault in (ValueError("of a library"), TypeError("wrong"), KeyError("key"), AssertionError("never")):
-        monkeypatch.setattr(commands.RunsNames, "__call__", raising(fault))
+        monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(fault))
         with pytest.raises(type(fault)):
             main(["runs", "names"])
 
 
 def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device", "data/runs/a")
-    monkeypatch.setattr(commands.RunsNames, "__call__", raising(full))
+    monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(full))
     assert fails(capsys, "runs", "names") == "error: data/runs/a: No space left on device\n"
 
 
 def test_control_c_is_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(commands.RunsNames, "__call__", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(KeyboardInterrupt()))
     assert main(["runs", "names"]) == 130
     assert capsys.readouterr().err.startswith("interrupted")
 
