@@ -125,7 +125,16 @@ def _command(words: tuple[str, ...], patch, variables: dict[str, str], out: Path
 
 
 PRELOADED = (
-    *("rnem.commands", "rnem.train", "rnem.book", "rnem.campaign", "rnem.archive", "rnem.evaluate", "rnem.measures"),
+    *(
+        "rnem.cli",
+        "rnem.commands",
+        "rnem.train",
+        "rnem.book",
+        "rnem.campaign",
+        "rnem.archive",
+        "rnem.evaluate",
+        "rnem.measures",
+    ),
     *("papermill", "nbclient", "jupyter_client", "pytest", "tqdm", "unittest.mock"),
 )
 """What every process finds imported."""
