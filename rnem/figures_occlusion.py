@@ -27,8 +27,10 @@ _GUESS = {
     "reflected": ("#333333", (4, 1.5), "D"),
     "last_seen": ("#6B6B6B", (1, 1), "v"),
     "centre": ("#6B6B6B", (8, 3), "x"),
+    "rim": ("#6B6B6B", (8, 3), "x"),
 }
 """Colour, dashes and marker of what needs no model."""
+_LABELS = GUESSES | {"rim": "the curtain's rim, all alike"}
 RING = np.array([1.0, 0.55, 0.0])
 
 
@@ -40,20 +42,21 @@ def span(hidden: pd.Series) -> np.ndarray:
     return np.digitize(hidden, list(SPANS.values())) - 1
 
 
-def errors(tables: Iterable[Table], guesses: Sequence[str]) -> pd.DataFrame:
-    """A row per series (a model, or a guess), seed and span: median ``error`` (pixels), share ``near``, ``cases``.
+def errors(tables: Iterable[Table], guesses: Sequence[str], column: str = "error") -> pd.DataFrame:
+    """A row per series (a model, or a guess), seed and span: median ``error`` (pixels), shares ``near`` and ``shown``.
 
-    Tables are those of occlusion.returns or probe.probed. What is FAR, or has no error as nothing was found, counts as
-    FAR. Guesses are the same for every run: they are taken of the first, and have seed 0.
+    Tables are those of occlusion.returns or probe.probed, errors their ``column``; ``shown``: there is one. What is
+    FAR, or has no error as nothing was found, counts as FAR. Guesses are the same for every run: they are taken of the
+    first, and have seed 0.
     """
     tables = list(tables)
-    series = [(model, seed, rows["hidden"], rows["error"]) for model, seed, rows in tables]
+    series = [(model, seed, rows["hidden"], rows[column]) for model, seed, rows in tables]
     series += [(guess, 0, rows["hidden"], rows[guess]) for _, _, rows in tables[:1] for guess in guesses]
     parts = []
     for name, seed, hidden, error in series:
-        error = error.fillna(FAR).clip(upper=FAR)
-        groups = pd.DataFrame({"error": error, "near": error <= NEAR}).groupby(span(hidden))
-        part = groups.agg(error=("error", "median"), near=("near", "mean"), cases=("near", "size"))
+        shown, error = error.notna(), error.fillna(FAR).clip(upper=FAR)
+        groups = pd.DataFrame({"error": error, "near": error <= NEAR, "shown": shown}).groupby(span(hidden))
+        part = groups.agg(error=("error", "median"), near=("near", "mean"), shown=("shown", "mean"))
         parts.append(part.rename_axis("span").reset_index().assign(series=name, seed=seed))
     return pd.concat(parts, ignore_index=True)
 
@@ -101,7 +104,7 @@ def _curve(axes: plt.Axes, name: str, rows: pd.DataFrame, quantity: str):
 
 def _label(name: str, rows: pd.DataFrame) -> str:
     if name in _GUESS:
-        return GUESSES[name]
+        return _LABELS[name]
     seeds = rows["seed"].nunique()
     return f"{MODEL_LABELS[name]} ({seeds} seed{'s' * (seeds > 1)})"
 

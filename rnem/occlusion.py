@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rnem import discs, evaluate, measures, runs
+from rnem import discs, em, evaluate, measures, runs
 from rnem.balls import BOX, CURTAIN_GRID, CURTAIN_SIDE
 from rnem.networks import Network
 from rnem.runs import Run
@@ -35,6 +35,8 @@ QUARTER, HALF = 0.25, 0.5
 """Shares of a disc in sight: of a ball that came back, and of one that a component may have."""
 NEAR = 2.0
 """Pixels: a ball is found when a predicted disc is as near."""
+BAND = 4
+"""Pixels around the curtain in which a returning ball shows first."""
 FAR = 8.0
 """Pixels, about a ball's width: a disc farther away is not this ball's. Where there is none, it counts as this far."""
 GUESSES = {
@@ -147,6 +149,31 @@ def reappearance(
     return errors
 
 
+def faint(frames: Float[Tensor, "E H W"], videos: Videos, some: pd.DataFrame) -> Float[np.ndarray, "2 E"]:
+    """How far off what shows at the curtain's rim is from the returning ball, however faint: pixels, for each spell.
+
+    Between the centres of mass of the prediction (what is above a rollout's own threshold) and of the ball's visible
+    pixels, both within BAND pixels of the curtain and a pixel away from other balls; nan where nothing shows. Second
+    row: the same of a prediction that knows the curtain only, and has all of its rim alike.
+    """
+    n, m, t = (torch.tensor(some[column].to_numpy()) for column in ("video", "ball", "back"))
+    curtain, groups = behind(videos)[n], videos.groups[t, n, 0]  # (E,H,W)
+    own = groups == m[:, None, None] + 1
+    others = torch.nn.functional.max_pool2d(((groups > 0) & ~own).float()[:, None], 3, 1, 1)[:, 0] > 0
+    near = torch.nn.functional.max_pool2d(curtain.float()[:, None], 2 * BAND + 1, 1, BAND)[:, 0] > 0
+    rim = near & ~curtain & ~others
+    true = _centre((own & rim).float())
+    shown = torch.where(frames > em.ROLLOUT_THRESHOLD, frames, 0) * rim
+    return torch.stack([(_centre(mass) - true).norm(dim=1) for mass in (shown, rim.float())]).numpy()
+
+
+def _centre(mass: Float[Tensor, "E H W"]) -> Float[Tensor, "E 2"]:
+    """Centre of mass (y, x) in pixels; nan where there is none."""
+    at = torch.arange(mass.shape[-1], dtype=mass.dtype)
+    total = mass.sum((1, 2))
+    return torch.stack([(mass.sum(2) * at).sum(1) / total, (mass.sum(1) * at).sum(1) / total], 1)
+
+
 def owners(gamma: Float[Tensor, "N K 1 H W"], groups: Int[Tensor, "N 1 H W"], balls: int) -> Int[Tensor, "N M"]:
     """The component with the most gamma over each ball's visible pixels; -1 where it has none."""
     pixels = (groups[:, None, 0] == torch.arange(1, balls + 1)[:, None, None]).flatten(2).to(gamma.dtype)  # (N,M,HW)
@@ -214,11 +241,13 @@ def returned_rows(seen: Watched) -> pd.DataFrame:
     """A row per ball that came back; what :func:`returns` keeps."""
     some = seen.spells[seen.spells["back"] >= 0].reset_index(drop=True)
     n, m, t = (some[column].to_numpy() for column in ("video", "ball", "back"))
-    errors = reappearance(torch.from_numpy(seen.best[t - 1, n]), seen.videos, seen.share, some)
+    frames = torch.from_numpy(seen.best[t - 1, n])
+    errors = reappearance(frames, seen.videos, seen.share, some)
     error, whole = errors[np.arange(len(some)), m], seen.share[t, n] == 1  # (E,M)
     in_view = ((errors <= NEAR) & whole).sum(1) / np.where(whole.any(1), whole.sum(1), np.nan)
     rows = some[["video", "ball", "hidden"]].assign(frame=t, error=error, found=(error <= NEAR).astype(int))
-    return rows.assign(in_view=in_view, **without_model(seen.videos, some, "back"))
+    blurred, rim = faint(frames, seen.videos, some)
+    return rows.assign(in_view=in_view, faint=blurred, rim=rim, **without_model(seen.videos, some, "back"))
 
 
 def identity_rows(seen: Watched) -> pd.DataFrame:
@@ -233,8 +262,8 @@ def returns(run: Run, data: str | None = None, count: int = COUNT) -> pd.DataFra
 
     Columns: video, ball, ``hidden`` (frames), ``frame`` (the first with a QUARTER of it in sight), ``error`` (pixels,
     see :func:`reappearance`), ``found`` (whether that is at most NEAR), ``in_view`` (the share found of the balls in
-    full view in that frame; nan where there is none), and the errors of :func:`without_model`. ``data`` is the run's
-    own where it is not given.
+    full view in that frame; nan where there is none), ``faint`` and ``rim`` (pixels, see :func:`faint`), and the errors
+    of :func:`without_model`. ``data`` is the run's own where it is not given.
     """
     return keep(run, "returns", returned_rows, ("test",), data, count)
 

@@ -194,6 +194,24 @@ def test_in_frames_of_grey_no_return_is_found(test_set, value):
     assert np.isnan(errors_of(test_set, torch.full_like(frames_of(test_set), value))).all()
 
 
+def test_what_shows_faintly_where_the_ball_is_is_right_and_what_does_not_show_is_nowhere(test_set):
+    some, _, spells = test_set
+    fifth, rim = occlusion.faint(0.2 * frames_of(test_set), some, spells)
+    assert np.abs(fifth).max() < 1e-4
+    assert np.median(rim) > 6  # a curtain has a side of 14
+    assert np.isnan(occlusion.faint(torch.full_like(frames_of(test_set), 0.05), some, spells)[0]).all()
+    alike = occlusion.faint(torch.full_like(frames_of(test_set), 0.5), some, spells)
+    np.testing.assert_allclose(*alike, atol=1e-4)
+
+
+def test_a_faint_ball_a_pixel_beside_the_true_one_is_a_pixel_off_and_another_balls_is_not_taken():
+    true = film(along(7.75), (1.5, 7.5))
+    own, other = (true.groups[0, :, 0] == number for number in (1, 2))
+    frame = 0.2 * own.float().roll(1, 1) + other.float()
+    error = occlusion.faint(frame, true, spell(back=0))[0]
+    assert error == pytest.approx(1, abs=0.3)
+
+
 def found_in(frame: Videos, true: Videos) -> list[float]:
     """Errors of the balls of a video in its first frame, when that of another one is predicted."""
     return occlusion.reappearance(
@@ -346,9 +364,9 @@ def test_what_was_not_found_counts_as_far_and_guesses_are_taken_once():
     )
     frame = figures_occlusion.errors([("rnem", 0, rows), ("lstm", 3, rows)], ["straight"])
     frame = frame.set_index(["series", "seed", "span"])
-    assert frame.loc[("rnem", 0, 0)].tolist() == pytest.approx([3, 1 / 3, 3])
+    assert frame.loc[("rnem", 0, 0)].tolist() == pytest.approx([3, 1 / 3, 2 / 3])
     assert frame.loc[("lstm", 3, 5)].tolist() == [8, 0, 1]
-    assert frame.loc[("straight", 0, 0)].tolist() == pytest.approx([0.5, 2 / 3, 3])
+    assert frame.loc[("straight", 0, 0)].tolist() == pytest.approx([0.5, 2 / 3, 1])
     assert len(frame) == 6
     figure = figures_occlusion.by_span(frame.reset_index(), {"error": "error", "near": "found"})
     assert [len(axes.lines) for axes in figure.axes] == [3, 3]
