@@ -20,6 +20,9 @@ from rnem.arguments import UserError
 from rnem.parameters import Chosen
 from rnem.provenance import repository
 
+FEWER = {"count": 20, "watched": 20, "rolled": 10}
+"""Videos that a chapter looks at, where what it finds only has to be there."""
+
 
 def sources(out: Path | None, chosen: Chosen) -> Path:
     """The book's folder: the book itself, or its sources copied to ``out`` and declared to be of that profile.
@@ -58,11 +61,13 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def declaring(text: str, given: dict) -> str:
-    """A chapter's source whose front matter also declares these parameters."""
+    """A chapter's source whose front matter also declares these parameters, and for smoke the numbers of FEWER."""
     end = text.index("\n---\n", 3)
     front = yaml.safe_load(text[4:end])
     block = front["rnem"] = front.get("rnem") or {}
-    block["parameters"] = (block.get("parameters") or {}) | given
+    own = block.get("parameters") or {}
+    fewer = {name: FEWER[name] for name in own if name in FEWER and given["profile"] == "smoke"}
+    block["parameters"] = own | fewer | given
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n{text[end + 5 :]}"
 
 

@@ -145,7 +145,9 @@ def test_every_chapter_names_runs_and_data_through_its_profile():
 def test_an_edition_is_a_copy_that_declares_its_profile(one, tmp_path):
     before = (one / "chapters" / "one.md").read_text()
     root = editions.sources(tmp_path / "out", SMOKE)
-    assert book.chapter("one", root).parameters() == {"count": 4, "profile": "smoke", "device": "cpu", "seeds": 1}
+    assert book.chapter("one", root).parameters() == {"count": 20, "profile": "smoke", "device": "cpu", "seeds": 1}
+    paper = editions.sources(tmp_path / "paper", Chosen("paper"))
+    assert book.chapter("one", paper).parameters()["count"] == 4
     here, there = ([c.source for c in book.chapter("one", folder).read().cells] for folder in (one, root))
     assert here == there
     assert (one / "chapters" / "one.md").read_text() == before
@@ -363,3 +365,49 @@ def test_killed_ten_times_it_ends_with_the_same_results(one, tmp_path, whole, mo
     assert len(expected) > 4
     assert found == expected
     assert not list((tmp_path / "k").rglob(".running-*"))
+
+
+# ----------------------------------------------------------------------------------------------------------- workflow
+
+
+def workflow(out: Path, *options: str) -> list[str]:
+    snakefile = REPOSITORY / "rnem" / "cluster" / "Snakefile"
+    settings = ["--config", "profile=smoke", "device=cpu", "seeds=1", f"out={out}"]
+    return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), *settings, *options]
+
+
+@pytest.fixture
+def by_command(one, tmp_path):
+    """What ``rnem reproduce`` makes of a book of one chapter; a function that runs a workflow in a cache of its own."""
+    pytest.importorskip("snakemake")
+
+    def run(name: str, words: list[str], **variables: str) -> dict[str, object]:
+        everything = os.environ | {"RNEM_DATA": str(tmp_path / name)} | variables
+        subprocess.run(words, env=everything, cwd=tmp_path, check=True, timeout=1800)
+        assert (tmp_path / f"{name}-out" / "_build" / "html" / "chapters" / "one.html").exists()
+        return results(tmp_path / name)
+
+    words = [*command(tmp_path / "command-out"), "--seeds", "1"]
+    return run("command", words), run
+
+
+@pytest.mark.slow
+def test_the_workflow_on_two_cores_gives_the_same_results(by_command, tmp_path):
+    expected, run = by_command
+    assert run("local", workflow(tmp_path / "local-out", "--cores", "2")) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("slurmctld") or os.geteuid() != 0, reason="needs root and Debian's Slurm")
+def test_the_workflow_through_slurm_gives_the_same_results(by_command, tmp_path):
+    expected, run = by_command
+    node, where = REPOSITORY / "tests" / "cluster" / "single_node.sh", {"SLURM_TEST_DIR": str(tmp_path / "slurm")}
+    subprocess.run([node, "start"], env=os.environ | where, check=True, timeout=180)
+    try:
+        words = workflow(tmp_path / "slurm-out", "--profile", str(REPOSITORY / "rnem" / "cluster" / "slurm"))
+        words += ["--slurm-status-command", "squeue"]
+        assert run("slurm", words, SLURM_CONF=str(tmp_path / "slurm" / "slurm.conf")) == expected
+        log = (tmp_path / "slurm" / "log" / "slurmctld.log").read_text()
+        assert log.count("sched: Allocate JobId") + log.count("_slurm_rpc_submit_batch_job") > 3
+    finally:
+        subprocess.run([node, "stop"], env=os.environ | where, check=True)

@@ -44,6 +44,8 @@ SlurmdLogFile=$DIR/log/slurmd.log
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo) State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
+    # Snakemake takes SLURM_CONF from the jobs' environment, so that srun looks in the usual place.
+    [ -e /etc/slurm/slurm.conf ] || ln -sfn "$SLURM_CONF" /etc/slurm/slurm.conf
     slurmctld -f "$SLURM_CONF"
     slurmd -f "$SLURM_CONF"
     for _ in $(seq 120); do
@@ -58,6 +60,9 @@ CONF
 }
 
 stop() {
+    if [ "$(readlink /etc/slurm/slurm.conf)" = "$SLURM_CONF" ]; then
+        rm /etc/slurm/slurm.conf
+    fi
     for daemon in slurmd slurmctld munged; do
         if [ -s "$DIR/$daemon.pid" ]; then
             kill "$(cat "$DIR/$daemon.pid")" 2>/dev/null || true
