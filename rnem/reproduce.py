@@ -22,7 +22,7 @@ import filelock
 
 from rnem import book, campaign, child, editions, speed
 from rnem.arguments import UserError
-from rnem.config import RunConfig
+from rnem.config import RUNS, RunConfig
 from rnem.parameters import Chosen
 
 MEASURED = {"smoke": 4.0, "laptop": 60.0, "paper": 60.0}
@@ -153,13 +153,18 @@ def graph(out: Path, chosen: Chosen) -> dict:
 
 
 def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:
-    """The runs of the campaign that a chapter may show, at most ``chosen.seeds`` of each name where it is not 0."""
+    """The runs of the campaign that a chapter may show, at most ``chosen.seeds`` of each name where it is not 0.
+
+    And one run of each name that a chapter cannot do without and that the campaign does not have.
+    """
     chapters = book.chapters(root)
-    return [
+    found = [
         run
         for run in campaign.configs(chosen.profile)
         if (not chosen.seeds or run.seed < chosen.seeds) and any(_shows(each, run.name) for each in chapters)
     ]
+    declared = {chosen.declared_run(name) for each in chapters for name in each.declares()["runs"]}
+    return found + [RUNS[name] for name in sorted(declared & RUNS.keys() - {run.name for run in found})]
 
 
 def _shows(chapter: book.Chapter, name: str) -> bool:

