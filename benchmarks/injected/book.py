@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 
-from injected.case import Case, Happened, cut, expect, registry
+from injected.case import Case, Happened, cut, expect, line, registry
 from injected.lab import BYSTANDER, NAME, TRAIN, Command, Lab, Said, fill, result, small_disk
 from rnem import measures, notebooks, runs, storage
 from rnem.config import named
@@ -58,7 +58,7 @@ def campaign_goes_on(lab: Lab) -> bool:
     return all(result(each, lab.cache) == result(each, apart / "runs") for each in WANTED)
 
 
-@case("a campaign is killed", "kill -9 of the command alone, while it trains two runs")
+@case("a campaign is killed", "kill -9 of the command alone, while it trains two runs", slow=True)
 def kill_campaign(lab: Lab) -> Happened:
     command = lab.start(*CAMPAIGN, patch=two_runs)
     command.until(lambda: worker(lab, 0))
@@ -70,15 +70,14 @@ def kill_campaign(lab: Lab) -> Happened:
     return Said(said.code, "", ""), campaign_goes_on(lab)
 
 
-@case("a worker of a campaign is killed", "kill -9 of one of two trainings")
+@case("a worker of a campaign is killed", "kill -9 of one of two trainings", slow=True)
 def kill_worker(lab: Lab) -> Happened:
     command = lab.start(*CAMPAIGN, patch=two_runs)
     command.until(lambda: worker(lab, 0))
     os.kill(worker(lab, 0), signal.SIGKILL)
     said = command.wait()
     assert said.code == 1, said
-    (sentence,) = (line for line in said.out.splitlines() if line.startswith(f"{NAME}@0: not finished"))
-    assert "signal 9" in sentence, sentence
+    sentence = line(said, f"{NAME}@0: not finished: its process was killed by signal 9")
     assert not runs.verify(runs.folder(WANTED[1], lab.cache)), "the other run was finished"
     return Said(said.code, "", sentence), campaign_goes_on(lab)
 
@@ -103,7 +102,7 @@ def dead_kernel(lab: Lab, wish: str) -> Happened:
 
 case("a kernel is killed", "a cell kills its kernel with -9, as the system does when memory runs out",
      "os.kill(os.getpid(), signal.SIGKILL)", id="kernel-killed")(dead_kernel)  # fmt: skip
-case("a kernel ends", "a cell calls os._exit(3)", "os._exit(3)", id="kernel-exits")(dead_kernel)
+case("a kernel ends", "a cell calls os._exit(3)", "os._exit(3)", id="kernel-exits", slow=True)(dead_kernel)
 
 
 @case("`rnem chapter` is killed", "kill -9 while a cell runs")
@@ -134,7 +133,7 @@ def damaged_notebook(lab: Lab, damage: Callable[[Path], None], why: str) -> Happ
     return said, "it ran" in str(nbformat.read(lab.notebook, as_version=4).cells)
 
 
-case("a notebook cut in half", "the published file is changed", cut, "cannot be read", id="notebook-half")(
+case("a notebook cut in half", "the published file is changed", cut, "cannot be read", id="notebook-half", slow=True)(
     damaged_notebook
 )
 case(

@@ -25,15 +25,17 @@ class Case:
     fault: str
     how: str
     call: Callable[[Lab], Happened]
+    slow: bool = False
+    """Many processes, or much like another case: left to the script."""
 
 
 def registry(cases: list[Case]):
     """A decorator that adds a case to a list; ``settings`` are its function's further arguments."""
 
-    def case(fault: str, how: str, *settings, id: str = ""):
+    def case(fault: str, how: str, *settings, id: str = "", slow: bool = False):
         def add(function):
             name = id or function.__name__.replace("_", "-")
-            cases.append(Case(name, fault, how, lambda lab: function(lab, *settings)))
+            cases.append(Case(name, fault, how, lambda lab: function(lab, *settings), slow))
             return function
 
         return add
@@ -45,6 +47,13 @@ def expect(said: Said, code: int, sentence: str) -> None:
     """It ended with this code, and its last line matches."""
     assert said.code == code, f"exit code {said.code} instead of {code}: {said.sentence}"
     assert re.search(sentence, said.sentence), f"not {sentence!r}: {said.sentence}"
+
+
+def line(said: Said, sentence: str) -> str:
+    """The line that matches, among others."""
+    found = [each for each in (said.err + said.out).splitlines() if re.match(sentence, each)]
+    assert found, f"no {sentence!r}: {said.err}{said.out}"
+    return found[0]
 
 
 def die_at(moment: int) -> None:

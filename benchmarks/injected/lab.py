@@ -124,26 +124,17 @@ def _command(words: tuple[str, ...], patch, variables: dict[str, str], out: Path
     sys.exit(main(words))
 
 
-PRELOADED = (
-    *(
-        "rnem.cli",
-        "rnem.commands",
-        "rnem.train",
-        "rnem.book",
-        "rnem.campaign",
-        "rnem.archive",
-        "rnem.evaluate",
-        "rnem.measures",
-    ),
-    *("papermill", "nbclient", "jupyter_client", "pytest", "tqdm", "unittest.mock"),
-)
+PRELOADED = [
+    "rnem.cli", "rnem.train", "rnem.book", "rnem.campaign", "rnem.archive", "rnem.evaluate", "rnem.measures",
+    "papermill", "nbclient", "jupyter_client", "pytest", "tqdm", "unittest.mock",
+]  # fmt: skip
 """What every process finds imported."""
 
 
 @functools.cache
 def _processes() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
