@@ -235,3 +235,68 @@ def follows(run: Run, first: int, last: int) -> float:
     """Share of simulated steps in which the ship does what the action held says, the three alike in weight."""
     table = confusion(run, first, last)
     return float(np.mean([table.loc[direction, direction] for direction in DIRECTIONS]))
+
+
+def turning(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataFrame:
+    """One step, three actions: are the predicted ships in the order in which the actions say they should be?
+
+    Every frame ``first`` .. ``last`` - 1 of the true video is followed by three predictions that differ in the action
+    alone. A ship's place is the centre of what is predicted in its rows within REACH pixels of where it was, however
+    faint. Columns: ``action``; ``cases`` (frames with a ship and room on both sides); ``right``, the share in which the
+    ship of *left* lies left of both others, that of *right* right of them, that of *stay* between: by chance a third;
+    ``shift``: mean distance from the ship of *stay*, pixels to the right.
+    """
+
+    def compute() -> pd.DataFrame:
+        test = fixed(run.config.data, "test", count)
+        known, columns = ship(test), invaders.ship_column(test.groups).numpy()
+        places = [
+            _around(_three(evaluate.load_network(run), test, state, t), columns[t], known)
+            for t, state in _before(evaluate.load_network(run), test)
+            if first <= t < last
+        ]
+        there = columns[first:last]
+        room = (there - known.speed >= known.left) & (there + known.speed <= known.right)  # (S,N), False without a ship
+        left, stay, right = np.stack(places, 1)[:, room]
+        between = (np.minimum(left, right) < stay) & (stay < np.maximum(left, right))
+        answers = {
+            "left": (left < np.minimum(stay, right), left - stay),
+            "stay": (between, stay - stay),
+            "right": (right > np.maximum(stay, left), right - stay),
+        }
+        rows = [
+            {"action": name, "cases": len(stay), "right": correct.mean(), "shift": np.nanmean(shift)}
+            for name, (correct, shift) in answers.items()
+        ]
+        return pd.DataFrame(rows)
+
+    settings = {"data": run.config.data, "count": count, "first": first, "last": last}
+    return measures.cached(run, "game-turning", VERSION, compute, **settings)
+
+
+REACH = 5
+"""Pixels on each side in which the ship of the next frame is looked for."""
+
+
+def _before(network: Network, test: Videos) -> Iterator[tuple[int, em.State]]:
+    """The state in which each frame t = 1.. is read."""
+    yield from ((t + 1, state) for t, state in _unrolled(network, test) if t + 2 < test.frames)
+
+
+@torch.no_grad()
+def _three(network: Network, test: Videos, state: em.State, t: int) -> Float[Tensor, "3 N H W"]:
+    """Next-frame predictions from frame t under the three actions of DIRECTIONS."""
+    x, target, predictions = test.features[t].float(), test.features[t + 1].float(), []
+    for name in DIRECTIONS.values():
+        held = torch.full((len(test),), invaders.ACTIONS.index(name))
+        action = network.embed(torch.nn.functional.one_hot(held, len(invaders.ACTIONS)).float())
+        predictions.append(em.step(network, state, x, target, action).psi.amax(1)[:, 0])
+    return torch.stack(predictions)
+
+
+def _around(frames: Float[Tensor, "3 N H W"], columns: Float[np.ndarray, " N"], known: Ship) -> np.ndarray:
+    """Centre of mass (3,N) of the ship's rows within REACH of its column; nan without one."""
+    profile = frames[:, :, known.rows].sum(2).numpy()  # (3,N,W)
+    at = np.arange(profile.shape[2])
+    mass = profile * (np.abs(at - columns[:, None]) <= REACH)
+    return np.where(np.isnan(columns), np.nan, (mass * at).sum(2) / np.maximum(mass.sum(2), 1e-12))

@@ -124,6 +124,34 @@ def test_a_ship_that_vanishes_does_not_follow(run, monkeypatch):
     assert (sprites.confusion(run, FIRST, FRAMES - 1)["lost"] == 1.0).all()
 
 
+def turner(monkeypatch, heading):
+    """Let the network's next step put the ship ``heading(action)`` pixels from where it is, faintly."""
+    predict(monkeypatch, obedient)
+
+    def step(network, state, x, target, action):
+        psi = state.psi.clone()
+        psi[:, 0] = 0.1 * psi[:, 0].roll(heading(invaders.ACTIONS[int(action)]), -1)
+        return em.State(state.theta, psi, state.gamma)
+
+    monkeypatch.setattr(sprites.em, "step", step)
+    monkeypatch.setattr(sprites.Network, "embed", lambda self, one_hot: one_hot[0].argmax())
+
+
+def test_one_step_in_which_the_ship_turns_as_told(run, monkeypatch):
+    turner(monkeypatch, HEADING.get)
+    table = sprites.turning(run, FIRST, FRAMES - 1)
+    assert (table["right"] == 1.0).all()
+    assert table["shift"].tolist() == pytest.approx([-1, 0, 1])
+    assert (table["cases"] > 0).all()
+
+
+@pytest.mark.parametrize("heading", [lambda action: 0, lambda action: -HEADING[action]])
+def test_one_step_in_which_the_ship_ignores_the_action_or_does_the_contrary(run, monkeypatch, heading):
+    turner(monkeypatch, heading)
+    right = sprites.turning(run, FIRST, FRAMES - 1).set_index("action")["right"]
+    assert right["left"] == right["right"] == 0
+
+
 def test_moving_pixels_of_a_perfect_prediction_and_of_a_copy(run, game, monkeypatch):
     predict(monkeypatch, obedient)
     table = sprites.per_step(run)
