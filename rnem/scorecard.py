@@ -115,11 +115,17 @@ def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **setting
     this = CLAIMS[claim]
     text, verdict = measured(this, evidence.measurer(found, **settings))
     runs = [run for candidates in found.values() for run in candidates]
-    train = "rnem campaign laptop && " if any(run.config.profile == "laptop" for run in runs) else ""
+    profile = next(iter(found)).split("-")[0]
     return cells.claim_box(
         claim=this.statement, source=this.source, measured=f"{text}\n\n{also}", verdict=verdict, runs=runs,
-        command=f"{train}rnem chapter {CHAPTERS[claim]}",
+        command=_command(profile, CHAPTERS[claim]),
     )  # fmt: skip
+
+
+def _command(profile: str, chapter: str) -> str:
+    """What makes a chapter's numbers: only the laptop's are the book's own."""
+    book = profile == "laptop"
+    return f"rnem campaign laptop && rnem chapter {chapter}" if book else f"rnem reproduce --profile {profile}"
 
 
 def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[str, list[Run]]) -> pd.DataFrame:
@@ -138,7 +144,7 @@ def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[st
                 "ours": [describe(each) for each in decided],
                 "verdict": claims.verdict([each.outcome for each in decided]),
                 "profile": profile,
-                "chapter": CHAPTERS.get(claim.id, ""),
+                "chapter": CHAPTERS[claim.id],
                 "runs": len(unique),
                 "minutes": sum(run.manifest["wall_seconds"] for run in unique) / 60,
             }
@@ -163,12 +169,12 @@ def markdown(table: pd.DataFrame) -> str:
     lines = [":::{list-table}", ":header-rows: 1", ":class: scorecard", ":widths: 22 15 43 20", ""]
     lines += _row("claim", "theirs", "ours", "verdict")
     for row in table.to_dict("records"):
-        title = f"**[{row['claim']}]({row['chapter']}.ipynb)**" if row["chapter"] else f"**{row['claim']}**"
+        title = f"**[{row['claim']}]({row['chapter']}.ipynb)**"
         ours = _labels_once(row["ours"])
         cost = (
             f"{row['runs']} run{'s' * (row['runs'] > 1)}, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
         )
-        command = f"`rnem chapter {row['chapter']}`" if row["chapter"] else "`rnem campaign laptop`"
+        command = f"`{_command(row['profile'], row['chapter'])}`"
         badge = f"{{bdg-{BADGES[row['verdict']]}}}`{row['verdict']}`"
         lines += _row(
             f"{title}<br>{row['statement']}", row["theirs"], ours, f"{badge}<br>{row['profile']}, {cost}<br>{command}"
