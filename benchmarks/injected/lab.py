@@ -121,6 +121,7 @@ def _command(words: tuple[str, ...], patch, variables: dict[str, str], out: Path
     tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
     if patch is not None:
         patch()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.exit(main(words))
 
 
