@@ -6,10 +6,8 @@ campaigns apart, checkpoints let the next call go on where this one was stopped.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -169,50 +167,19 @@ def train(
     waiting = [each for each in planned if not each.finished]
     left = sum(each.seconds for each in waiting)
     guessed = took = 0.0  # of what is finished: how far off the estimates are
-    running: list[_Training] = []
     failed: list[str] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(_Training(waiting.pop(0), accelerator, threads))
-            time.sleep(0.2)
-            for training in [each for each in running if each.process.poll() is not None]:
-                running.remove(training)
-                left -= training.planned.seconds
-                guessed, took = guessed + training.planned.seconds, took + training.seconds()
-                if problem := training.problem():
-                    failed.append(problem)
-                wait = left * took / guessed / jobs
-                clock = time.strftime("%H:%M", time.localtime(time.time() + wait))
-                say(problem or f"{training.planned.label}: finished; {wait / 60:.0f} minutes are left, until {clock}")
-    finally:
-        for training in running:
-            training.process.terminate()
+
+    def command(each: Planned) -> list[str]:
+        options = {"seed": each.config.seed, "threads": threads, "accelerator": accelerator}
+        return ["train", each.config.name, "--quiet", *(f"--{name}={value}" for name, value in options.items())]
+
+    with contextlib.closing(child.run(waiting, jobs, command, {"OMP_NUM_THREADS": str(threads)})) as ended:
+        for each, problem, seconds in ended:
+            left -= each.seconds
+            guessed, took = guessed + each.seconds, took + seconds
+            wait = left * took / guessed / jobs
+            clock = time.strftime("%H:%M", time.localtime(time.time() + wait))
+            if problem:
+                failed.append(f"{each.label}: not finished: {problem}")
+            say(failed[-1] if problem else f"{each.label}: finished; {wait / 60:.0f} minutes are left, until {clock}")
     return failed
-
-
-class _Training:
-    """One run being trained by a process of its own."""
-
-    def __init__(self, planned: Planned, accelerator: str, threads: int) -> None:
-        self.planned, self.begun = planned, time.monotonic()
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, it goes with this object
-        name, seed = planned.config.name, str(planned.config.seed)
-        self.process = child.start(
-            "train", name, "--seed", seed, "--threads", str(threads), "--accelerator", accelerator, "--quiet",
-            stdout=subprocess.DEVNULL, stderr=self.errors, env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-        )  # fmt: skip
-
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self.begun
-
-    def problem(self) -> str:
-        """What went wrong with the process that ended, or ""."""
-        if self.process.returncode == 0:
-            return ""
-        if self.process.returncode < 0:
-            return f"{self.planned.label}: not finished: its process was killed by signal {-self.process.returncode}"
-        self.errors.seek(0)
-        last = next((line.strip() for line in reversed(self.errors.readlines()) if line.strip()), "no message")
-        return f"{self.planned.label}: not finished (exit code {self.process.returncode}): {last}"

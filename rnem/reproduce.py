@@ -7,14 +7,13 @@ The laptop's reproduction updates the book; that of another profile is an editio
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,7 +182,7 @@ def _seconds(chapter: book.Chapter | None) -> float:
 # ---------------------------------------------------------------------------------------------------------------- doing
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Hold the right to reproduce this book; UserError where another process does. A killed one lets go by itself."""
     lock = root.parent / "_build" / "locks" / "reproduce.lock"
@@ -197,20 +196,13 @@ def alone(root: Path) -> Iterator[None]:
 
 def execute(names: Iterable[str], root: Path, jobs: int, say: Callable[[str], None] = print) -> list[str]:
     """Execute chapters, ``jobs`` at a time, each by a process of its own; what failed, a sentence each."""
-
-    def one(name: str) -> str:
-        begun = time.monotonic()
-        process = child.start(
-            "chapter", name, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"RNEM_BOOK": str(root.resolve())},
-        )  # fmt: skip
-        _, errors = process.communicate()
-        problem = "" if process.returncode == 0 else (errors.strip().splitlines() or ["no message"])[-1]
-        say(f"chapter {name}: {problem or f'executed in {time.monotonic() - begun:.0f} s'}")
-        return problem
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(filter(None, pool.map(one, names)))
+    variables = {"RNEM_BOOK": str(root.resolve()), "OMP_NUM_THREADS": str(max(speed.cores() // jobs, 1))}
+    failed = []
+    with contextlib.closing(child.run(names, jobs, lambda name: ["chapter", name], variables)) as ended:
+        for name, problem, seconds in ended:
+            say(f"chapter {name}: {problem or f'executed in {seconds:.0f} s'}")
+            failed += [problem] * bool(problem)
+    return failed
 
 
 def build(root: Path) -> Path:

@@ -277,16 +277,22 @@ def test_a_failed_training_stops_it_with_its_sentence(one, tmp_path, monkeypatch
     assert said[-1].startswith("1 failed; what was finished stays")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere children outlive a killed parent")
 def test_a_child_ends_with_its_parent(tmp_path):
-    follow = "import sys, time; from rnem import child; child._follow(int(sys.argv[1])); print('on', flush=True); "
-    follow += "time.sleep(60)"
-    begin = f"import os, subprocess, sys\nsubprocess.run([sys.executable, '-c', {follow!r}, str(os.getpid())])"
-    parent = subprocess.Popen([sys.executable, "-c", begin], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout.readline() == "on\n"
-    parent.kill()
-    parent.wait()
-    assert parent.stdout.read() == "", "the pipe closes when the child, which also holds it, has ended"
+    begin = "from rnem import child\nlist(child.run(['laptop-balls4mass-rnn'], 1, lambda name: ['train', name], {}))"
+    parent = subprocess.Popen([sys.executable, "-c", begin], env=os.environ | {"RNEM_DATA": str(tmp_path)})
+    try:
+        deadline = time.monotonic() + 120
+        while not (holders := list(tmp_path.rglob("*.pid"))):
+            assert time.monotonic() < deadline
+            assert parent.poll() is None
+            time.sleep(0.05)
+    finally:
+        parent.kill()
+        parent.wait()
+    process = Path("/proc") / holders[0].read_text().split()[0]
+    while process.exists() and "State:\tZ" not in (process / "status").read_text():
+        assert time.monotonic() < deadline, "it trains on, unseen"
+        time.sleep(0.05)
 
 
 def test_the_examples_of_the_page_reproduce_it_work(tmp_path, monkeypatch, capsys, one_thread):
