@@ -203,6 +203,7 @@ def execute(
     lock = this.root.parent / "_build" / "locks" / f"{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with storage.writing(f"chapter {name}"), filelock.FileLock(lock):
+        notebooks.sweep(this.source.parent, this.root.parent / "figures", name)
         if output is not None:
             _run(this, given, inputs(this, given), Path(output), None)
             return Path(output)
@@ -224,9 +225,9 @@ def _run(chapter: Chapter, given: dict | None, tree: dict[str, str], target: Pat
         raise BookError(f"chapter {chapter.name} needs a finished run: `rnem train {missing[0]} --seed 0`")
     target.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    drawing, variables = notebooks.scratch(figures), {"RNEM_BOOK": chapter.root, "RNEM_CHAPTER": chapter.name}
-    with drawing as drawn, notebooks.environ(RNEM_FIGURES=drawn, **variables):
-        notebook, error = notebooks.run(_prepared(chapter, injected), chapter.source.parent)
+    variables = {"RNEM_BOOK": chapter.root, "RNEM_CHAPTER": chapter.name}
+    with notebooks.scratch(figures, chapter.name) as drawn, notebooks.environ(RNEM_FIGURES=drawn, **variables):
+        notebook, error = notebooks.run(_prepared(chapter, injected), chapter.source.parent, chapter.name)
         if error:
             _keep_failed(chapter, notebook, key(tree), error)
             raise BookError(f"chapter {chapter.name} failed in {error} (all of it: {chapter.failed})")

@@ -106,10 +106,8 @@ def plan(
     cost = cost or (lambda run: operations(run) / speed(run))
     planned = []
     for each in configs(profile) if wanted is None else wanted:
-        path = runs.folder(each, root)
-        done = path.exists() and not runs.verify(path)
-        took = runs.load(each, root).manifest["wall_seconds"] if done else cost(each)
-        planned.append(Planned(each, done, took))
+        run = runs.finished(each, root)
+        planned.append(Planned(each, run is not None, run.manifest["wall_seconds"] if run else cost(each)))
     return planned
 
 

@@ -28,6 +28,10 @@ QUANTITIES = {
 }
 
 
+BATCH = 64
+"""Sequences that are unrolled together; the initial gamma of a sequence depends on its place in one."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Each quantity as float64 (T-1,N): row t belongs to the prediction of frame t+1 from frames 0..t."""
@@ -87,7 +91,7 @@ def evaluate(
     *,
     noise: float = 0.0,
     seed: int = 0,
-    batch: int = 64,
+    batch: int = BATCH,
     real_steps: int | None = None,
 ) -> Evaluation:
     """All QUANTITIES on all sequences; from step ``real_steps`` on the model sees only its own predictions.

@@ -1,4 +1,4 @@
-"""Figures of the Space Invaders chapter: sprites in colour, what shares a component, where the ship goes."""
+"""Figures of the Space Invaders chapter: sprites in colour, and what shares a component."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pandas as pd
 import seaborn as sns
 from jaxtyping import Float, Int
 
-from rnem import invaders, sprites
-from rnem.figures import COMPONENT_COLOURS, GREY, MODEL_COLOURS, WIDTH, style
-from rnem.metrics import interval
+from rnem import invaders
+from rnem.figures import COMPONENT_COLOURS, GREY, WIDTH, style
 
 style()
 
@@ -20,7 +19,6 @@ _KIND_COLOURS = {
     "shots": np.ones(3),
     "other": GREY + 0.3,
 }
-_ACTION_COLOURS = {"left": MODEL_COLOURS["nem"], "stay": MODEL_COLOURS["copy_last"], "right": MODEL_COLOURS["rnem"]}
 
 
 def sprite_rgb(groups: Int[np.ndarray, "T H W"]) -> Float[np.ndarray, "T H W 3"]:
@@ -42,26 +40,5 @@ def shared(table: pd.DataFrame) -> plt.Figure:
         cbar_kws={"label": "share of pairs of pixels in one component"},
     )  # fmt: skip
     axes.set(xlabel="", ylabel="")
-    axes.tick_params(axis="x", rotation=40)
-    return figure
-
-
-def obeying(table: pd.DataFrame, first: int, speed: float) -> plt.Figure:
-    """Where the simulated ship is, against the frame, a curve per action held: mean over runs, 95% interval.
-
-    ``table`` has rows of :func:`rnem.sprites.obeying` with a column ``seed``. Grey lines: where the game's would be.
-    """
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.7), layout="constrained")
-    steps = np.array(sorted(table["step"].unique()))
-    for direction, heading in zip(sprites.DIRECTIONS, (-1, 0, 1), strict=True):
-        axes.plot(steps, heading * speed * (steps - first), color="0.7", lw=1, ls="--")
-        by_step = table[table["action"] == direction].groupby("step")["shift"]
-        shift = [interval(values.dropna()) if values.notna().any() else (np.nan, np.nan) for _, values in by_step]
-        mean, half = np.array(shift).T
-        colour = _ACTION_COLOURS[direction]
-        axes.plot(steps, mean, color=colour, marker="o", ms=3, label=f"“{direction}” held")
-        axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.18, lw=0)
-    axes.set_xlabel("frame (all after the first are simulated)")
-    axes.set_ylabel(f"pixels to the right\nof frame {first}")
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
+    plt.setp(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
     return figure

@@ -48,6 +48,13 @@ def cached(run: Run, what: str, version: int, compute: Callable[[], pd.DataFrame
 
 TEST_VIDEOS = {"balls4mass": 200, "balls5mass": 100, "balls678mass": 100, "balls3curtain": 100, "spaceinvaders": 100}
 """How many test videos a measure takes where nothing else is asked for: what data/videos holds."""
+SMOKE_VIDEOS = 20
+"""At most so many for a run of the profile smoke, which tests the machinery."""
+
+
+def enough(run: Run, videos: int) -> int:
+    """How many videos a measure takes of ``videos`` where nothing else is asked for."""
+    return min(videos, SMOKE_VIDEOS) if run.config.profile == "smoke" else videos
 
 
 def _read(path: Path, about: dict) -> str | None:
@@ -94,12 +101,12 @@ def curves(
 ) -> pd.DataFrame:
     """A run on the first ``count`` test videos of a data set: a row per predicted frame and number of balls.
 
-    ``count`` is TEST_VIDEOS' and ``frames`` the data set's where they are not given.
+    ``count`` is :func:`enough` of TEST_VIDEOS' and ``frames`` the data set's where they are not given.
 
     Columns: ``step`` (number of the predicted frame, from 1), ``balls``, ``videos`` (how many have so many balls), and
     every one of evaluate.QUANTITIES, averaged over these videos. ``components`` is K where it is not the training's.
     """
-    count = TEST_VIDEOS[dataset(data).family] if count is None else count
+    count = enough(run, TEST_VIDEOS[dataset(data).family]) if count is None else count
     frames = getattr(dataset(data), "frames", 51) if frames is None else frames
 
     def compute() -> pd.DataFrame:

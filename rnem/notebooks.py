@@ -84,14 +84,14 @@ def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
     return names
 
 
-def run(notebook: nbformat.NotebookNode, folder: Path) -> tuple[nbformat.NotebookNode, str]:
+def run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> tuple[nbformat.NotebookNode, str]:
     """Execute every cell in ``folder``; the notebook as far as it came, and its first error in one line (or "")."""
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.WARNING)
-    handle, name = tempfile.mkstemp(suffix=".ipynb", prefix=".running-", dir=folder)
+    handle, name = tempfile.mkstemp(suffix=".ipynb", prefix=f".running-{name}+", dir=folder)
     os.close(handle)
     path, error = Path(name), ""
     try:
@@ -208,12 +208,20 @@ def publish_figures(drawn: Path, figures: Path, name: str) -> None:
         os.replace(path, figures / path.name)
 
 
+def sweep(folder: Path, figures: Path, name: str) -> None:
+    """Remove what killed executions of this name left; for who knows that no other one is at work."""
+    for path in folder.glob(f".running-{name}+*"):
+        path.unlink()
+    for path in figures.glob(f".drawing-{name}+*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
-def scratch(beside: Path | None) -> Iterator[Path]:
+def scratch(beside: Path | None, name: str) -> Iterator[Path]:
     """A folder that is gone afterwards; on the same disk as ``beside``, so that moving from it there is one step."""
     if beside is not None:
         beside.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".drawing-", dir=beside))
+    folder = Path(tempfile.mkdtemp(prefix=f".drawing-{name}+", dir=beside))
     try:
         yield folder
     finally:

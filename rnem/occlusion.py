@@ -30,7 +30,6 @@ VERSION = 1
 """Of the tables kept here; raised when one of them, rnem.discs or the videos change their meaning."""
 COUNT = 300
 """Test videos."""
-BATCH = 64
 QUARTER, HALF = 0.25, 0.5
 """Shares of a disc in sight: of a ball that came back, and of one that a component may have."""
 NEAR = 2.0
@@ -220,8 +219,8 @@ class Watched:
 def watch(network: Network, videos: Videos) -> Watched:
     """A network on true frames without noise; initial gamma as rnem.evaluate.evaluate draws it."""
     best, theta, owner = [], [], []
-    for start in range(0, len(videos), BATCH):
-        part = videos.select(slice(start, start + BATCH))
+    for start in range(0, len(videos), evaluate.BATCH):
+        part = videos.select(slice(start, start + evaluate.BATCH))
         states = list(evaluate.states(network, part, seed=start))
         best.append(torch.stack([s.psi.amax(1)[:, 0] for s in states]))
         theta.append(torch.stack([s.theta for s in states]))
@@ -257,7 +256,7 @@ def identity_rows(seen: Watched) -> pd.DataFrame:
     return rows[(rows["had"] >= 0) & (rows["has"] >= 0)].reset_index(drop=True)
 
 
-def returns(run: Run, data: str | None = None, count: int = COUNT) -> pd.DataFrame:
+def returns(run: Run, data: str | None = None, count: int | None = None) -> pd.DataFrame:
     """Every return of a hidden ball in a run's predictions of the first ``count`` test videos, computed once.
 
     Columns: video, ball, ``hidden`` (frames), ``frame`` (the first with a QUARTER of it in sight), ``error`` (pixels,
@@ -268,7 +267,7 @@ def returns(run: Run, data: str | None = None, count: int = COUNT) -> pd.DataFra
     return keep(run, "returns", returned_rows, ("test",), data, count)
 
 
-def identity(run: Run, data: str | None = None, count: int = COUNT) -> pd.DataFrame:
+def identity(run: Run, data: str | None = None, count: int | None = None) -> pd.DataFrame:
     """Every hidden ball with HALF in sight before and after, computed once.
 
     Columns: video, ball, ``hidden`` (frames), ``frame`` (after), and those of :func:`same_owner`.
@@ -282,10 +281,10 @@ def keep(
     rows: Callable[..., pd.DataFrame],
     splits: tuple[str, ...],
     data: str | None,
-    count: int,
+    count: int | None,
 ) -> pd.DataFrame:
-    """What ``rows`` makes of a run watching ``count`` videos of each split, through rnem.measures.cached."""
-    data = data or run.config.data
+    """What ``rows`` makes of a run watching ``count`` (COUNT) videos of each split, through rnem.measures.cached."""
+    data, count = data or run.config.data, measures.enough(run, COUNT) if count is None else count
 
     def compute() -> pd.DataFrame:
         return rows(*(watched(run.path, data, split, count) for split in splits))
@@ -293,7 +292,7 @@ def keep(
     return measures.cached(run, what, VERSION, compute, data=data, count=count)
 
 
-def returned(run: Run, first: int, last: int, data: str | None = None, count: int = COUNT) -> float:
+def returned(run: Run, first: int, last: int, data: str | None = None, count: int | None = None) -> float:
     """The claim's quantity: share found, of the balls hidden for two frames or more that return in these frames."""
     rows = returns(run, data, count)
     return float(rows.loc[(rows["hidden"] >= 2) & rows["frame"].between(first, last), "found"].mean())

@@ -20,6 +20,8 @@ from rnem.videos import fixed
 
 VERSION = 1
 """Of the measures below; raised when their meaning changes."""
+COUNT = 64
+"""Test videos, where nothing else is asked for."""
 
 Change = Literal["none", "mean of effects", "rollout threshold inverted"]
 
@@ -38,8 +40,10 @@ def mean_of_effects(network: Network, trained: int) -> Iterator[None]:
         handle.remove()
 
 
-def sum_or_mean(run: Run, data: str, components: int, *, count: int = 100, frames: int = 51) -> pd.DataFrame:
+def sum_or_mean(run: Run, data: str, components: int, *, count: int | None = None, frames: int = 51) -> pd.DataFrame:
     """BCE by frame of a run at another K, the effects summed (as trained) and averaged: columns step, sum, mean."""
+
+    count = measures.enough(run, COUNT) if count is None else count
 
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run, components=components)
@@ -55,11 +59,15 @@ def sum_or_mean(run: Run, data: str, components: int, *, count: int = 100, frame
 
 
 @torch.no_grad()
-def rollout_threshold(run: Run, data: str, *, real_steps: int = 20, count: int = 100, frames: int = 51) -> pd.DataFrame:
+def rollout_threshold(
+    run: Run, data: str, *, real_steps: int = 20, count: int | None = None, frames: int = 51
+) -> pd.DataFrame:
     """BCE by frame of rollouts, the pseudo target max_k psi > 0.1 (the authors') or its inverse (a port's).
 
     Columns step, authors, inverted.
     """
+
+    count = measures.enough(run, COUNT) if count is None else count
 
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run)

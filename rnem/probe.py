@@ -24,7 +24,7 @@ APART = 5
 GUESSES = occlusion.GUESSES | {"centre": "the curtain's centre"}
 
 
-def probed(run: Run, data: str | None = None, count: int = occlusion.COUNT) -> pd.DataFrame:
+def probed(run: Run, data: str | None = None, count: int | None = None) -> pd.DataFrame:
     """Every frame of the first ``count`` test videos with one ball hidden, computed once.
 
     Columns: video, ball, frame, ``hidden`` (how many frames so far, this one with it), and the errors in pixels of the

@@ -8,13 +8,13 @@ The laptop's reproduction updates the book; that of another profile is an editio
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fnmatch
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
@@ -30,7 +30,7 @@ BUILD_SECONDS = 60
 """Of the pages: what it takes on two cores; only the estimate knows it."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What a reproduction has to do, and what it will cost on this machine."""
 
@@ -76,8 +76,6 @@ def run(
         return 0
     root = editions.sources(out, chosen)
     with alone(root):
-        if out is not None:
-            editions.sweep(root)
         editions.bring_data(root, say)
         failed = campaign.train(todo.runs, todo.jobs, accelerator=chosen.device, say=say)
         trained = time.monotonic()
@@ -103,7 +101,9 @@ def _measured_plan(root: Path, chosen: Chosen, jobs: int | None, say: Callable[[
     configs, seconds = [each.config for each in todo.missing()], MEASURED[chosen.profile]
     say(f"measuring for about {seconds:.0f} s how fast this machine trains")
     cost = speed.cost(configs, seconds, chosen.device)
-    return plan(root, chosen, jobs or speed.jobs(configs[0], seconds, chosen.device, say), cost)
+    costed = [each if each.finished else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs]
+    jobs = jobs or speed.jobs(configs[0], seconds, chosen.device, say)
+    return dataclasses.replace(todo, runs=costed, jobs=jobs)
 
 
 def describe(todo: Plan, say: Callable[[str], None] = print) -> None:

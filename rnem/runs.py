@@ -53,8 +53,9 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "Run", "RunError", "best", "code_digest", "data_root", "environment", "find", "folder", "folders", "key", "load",
-    "lock", "read_state", "repository", "runs_root", "save", "sweep", "verify", "work_folder", "write_state",
+    "Run", "RunError", "best", "code_digest", "data_root", "environment", "find", "finished", "folder", "folders",
+    "key", "load", "lock", "read_state", "repository", "runs_root", "save", "sweep", "verify", "work_folder",
+    "write_state",
 ]  # fmt: skip
 
 CONFIG, METRICS, WEIGHTS, TRUNK = "config.json", "metrics.csv", "weights.safetensors", "trunk.safetensors"
@@ -173,6 +174,12 @@ def load(config_or_path: RunConfig | Path | str, root: Path | str | None = None)
     if problems:
         raise RunError(f"{path}: {problems[0]}")
     return run
+
+
+def finished(config: RunConfig, root: Path | str | None = None) -> Run | None:
+    """The finished run of a config, verified with its trunk; None where there is none, or where it is broken."""
+    run, problems = _inspect(folder(config, root), thorough=True)
+    return None if problems else run
 
 
 def verify(path: Path | str) -> list[str]:

@@ -60,7 +60,7 @@ def number(values: Iterable[float]) -> str:
     mean, half = interval(values)
     if math.isnan(mean):
         return "–"
-    if 0 < abs(mean) < 1e-3 or mean == 0:
+    if abs(mean) < 1e-4:
         return f"{mean:.0e}" if mean else "0"
     digits = 0 if abs(mean) >= 1000 else 1 if abs(mean) >= 20 else 2
     return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "")

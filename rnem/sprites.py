@@ -1,7 +1,7 @@
 """Measures for Space Invaders: the pixels that move, what is grouped together, and whether the ship obeys.
 
 Sprites are the game's own (rnem.invaders.SPRITES); their kinds are what moves together: all aliens, the ship, the
-shields, the shots. 100 test videos, frames without noise.
+shields, the shots. 100 test videos where nothing else is asked for (``count``), frames without noise.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import Videos, fixed
 
-VERSION = 1
+VERSION = 2
 """Of the measures below; raised when their meaning changes."""
 KINDS = ("shields", "ship", "shots", "aliens", "other")
 """Kind number g + 1 of what moves together; 0 is the background."""
 DIRECTIONS = {"left": "left", "stay": "noop", "right": "right"}
 """What the ship should do -> the action that is held."""
-_COUNT = measures.TEST_VIDEOS["spaceinvaders"]
 
 
 def kinds(groups: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
@@ -40,7 +39,7 @@ def kinds(groups: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 # ------------------------------------------------------------------------------------------------------ by frame
 
 
-def per_step(run: Run, *, count: int = _COUNT) -> pd.DataFrame:
+def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
     """A row per predicted frame ``step`` (from 1), averaged over test videos.
 
     ``bce``: of max_k psi_k; ``moving``: its part on pixels that change from frame t to t+1; ``copy``, ``copy_moving``:
@@ -48,6 +47,8 @@ def per_step(run: Run, *, count: int = _COUNT) -> pd.DataFrame:
     ``changed``: pixels that change; ``together``: foreground ARI of the components against KINDS; ``sprites``: against
     the sprites, in which every column of aliens is one of its own.
     """
+
+    count = _enough(run, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count)
@@ -62,9 +63,20 @@ def per_step(run: Run, *, count: int = _COUNT) -> pd.DataFrame:
     return measures.cached(run, "game-steps", VERSION, compute, data=run.config.data, count=count)
 
 
+def _enough(run: Run, count: int | None) -> int:
+    return measures.enough(run, measures.TEST_VIDEOS["spaceinvaders"]) if count is None else count
+
+
 @torch.no_grad()
-def _unrolled(network: Network, videos: Videos) -> Iterator[tuple[int, em.State]]:
-    yield from enumerate(evaluate.states(network, videos))
+def _unrolled(network: Network, videos: Videos, **unroll) -> Iterator[tuple[int, em.State]]:
+    """Number and state of each step, of the same states as rnem.evaluate.evaluate looks at; ``unroll``: em.unroll's."""
+    starts = range(0, len(videos), evaluate.BATCH)
+    parts = [
+        evaluate.states(network, videos.select(slice(start, start + evaluate.BATCH)), seed=start, **unroll)
+        for start in starts
+    ]
+    for t, states in enumerate(zip(*parts, strict=True)):
+        yield t, em.State(*(torch.cat([getattr(s, f.name) for s in states]) for f in dataclasses.fields(em.State)))
 
 
 def _frame(state: em.State, test: Videos, t: int) -> dict[str, float]:
@@ -95,12 +107,14 @@ def together(run: Run, first: int, last: int) -> float:
 # ------------------------------------------------------------------------------------------------------- grouping
 
 
-def shared(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataFrame:
+def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.DataFrame:
     """How often two pixels have the same component: a row per pair of sprites ``a`` and ``b``, ``share``.
 
     Over all pairs of pixels of the two in one frame, frames ``first`` .. ``last`` of all test videos. It does not
     depend on the numbers of the components, which differ from video to video.
     """
+
+    count = _enough(run, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count, last + 1)
@@ -177,7 +191,7 @@ def seen_at(frames: Float[Tensor, "N H W"], known: Ship) -> Float[np.ndarray, " 
     return torch.where(mass >= known.area / 2, column, torch.nan).numpy()
 
 
-def obeying(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataFrame:
+def obeying(run: Run, first: int, last: int, *, count: int | None = None) -> pd.DataFrame:
     """After frame ``first`` the model simulates to frame ``last`` with one action held: what does its ship do?
 
     A row per action held (DIRECTIONS) and simulated frame: ``cases`` (videos with a ship at frame ``first`` that would
@@ -185,6 +199,8 @@ def obeying(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataF
     half its speed since the frame before, did ``stay``, or is ``lost`` (not to be seen in one of the two frames);
     ``shift``: its mean distance from where it was at frame ``first``, pixels to the right.
     """
+
+    count = _enough(run, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count, last + 1)
@@ -201,8 +217,7 @@ def _held(network: Network, test: Videos, known: Ship, begin: np.ndarray, first:
     actions = test.actions.clone()
     actions[first:] = invaders.ACTIONS.index(DIRECTIONS[direction])
     videos = dataclasses.replace(test, actions=actions)
-    with torch.no_grad():
-        steps = list(evaluate.states(network, videos, real_steps=first))[first:]
+    steps = [state for t, state in _unrolled(network, videos, real_steps=first) if t >= first]
     heading = {"left": -1, "stay": 0, "right": 1}[direction]
     before, rows = begin, []
     for number, state in enumerate(steps, 1):
@@ -237,7 +252,7 @@ def follows(run: Run, first: int, last: int) -> float:
     return float(np.mean([table.loc[direction, direction] for direction in DIRECTIONS]))
 
 
-def turning(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataFrame:
+def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.DataFrame:
     """One step, three actions: are the predicted ships in the order in which the actions say they should be?
 
     Every frame ``first`` .. ``last`` - 1 of the true video is followed by three predictions that differ in the action
@@ -247,13 +262,16 @@ def turning(run: Run, first: int, last: int, *, count: int = _COUNT) -> pd.DataF
     ``shift``: mean distance from the ship of *stay*, pixels to the right.
     """
 
+    count = _enough(run, count)
+
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count)
         known, columns = ship(test), invaders.ship_column(test.groups).numpy()
+        network = evaluate.load_network(run)
         places = [
-            _around(_three(evaluate.load_network(run), test, state, t), columns[t], known)
-            for t, state in _before(evaluate.load_network(run), test)
-            if first <= t < last
+            _around(_three(network, test, state, t + 1), columns[t + 1], known)
+            for t, state in _unrolled(network, test)
+            if first <= t + 1 < last
         ]
         there = columns[first:last]
         room = (there - known.speed >= known.left) & (there + known.speed <= known.right)  # (S,N), False without a ship
@@ -278,14 +296,9 @@ REACH = 5
 """Pixels on each side in which the ship of the next frame is looked for."""
 
 
-def _before(network: Network, test: Videos) -> Iterator[tuple[int, em.State]]:
-    """The state in which each frame t = 1.. is read."""
-    yield from ((t + 1, state) for t, state in _unrolled(network, test) if t + 2 < test.frames)
-
-
 @torch.no_grad()
 def _three(network: Network, test: Videos, state: em.State, t: int) -> Float[Tensor, "3 N H W"]:
-    """Next-frame predictions from frame t under the three actions of DIRECTIONS."""
+    """Next-frame predictions from frame t, read in ``state``, under the three actions of DIRECTIONS."""
     x, target, predictions = test.features[t].float(), test.features[t + 1].float(), []
     for name in DIRECTIONS.values():
         held = torch.full((len(test),), invaders.ACTIONS.index(name))

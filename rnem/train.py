@@ -67,8 +67,8 @@ def train(
     fabric.launch()
     with runs.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():
         # Inside the lock: another process may just have finished it.
-        if runs.folder(config, root).exists() and not runs.verify(runs.folder(config, root)):
-            return runs.load(config, root)
+        if run := runs.finished(config, root):
+            return run
         return _Training(config, fabric, root, progress).run(stop_after)
 
 
@@ -227,8 +227,9 @@ class _Training:
 
     def _meta(self) -> dict:
         return {
-            "update": self.update, "rows": self.rows, "seconds": self.seconds, "stale": self.stale,
+            "update": self.update, "seconds": self.seconds, "stale": self.stale,
             "best": None if math.isinf(self.best) else self.best,
+            "rows": [list(row.items()) for row in self.rows],  # pairs keep their order in sorted JSON
         }  # fmt: skip
 
     def _write(self, name: str) -> None:
@@ -240,7 +241,8 @@ class _Training:
     def _restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
         self.network.load_state_dict(_below("network/", tensors))
         optim.load_state_tensors(self.network, self._bare_optimizers(), _below("optimizer/", tensors))
-        self.update, self.rows, self.seconds, self.stale = meta["update"], meta["rows"], meta["seconds"], meta["stale"]
+        self.update, self.seconds, self.stale = meta["update"], meta["seconds"], meta["stale"]
+        self.rows = [dict(row) for row in meta["rows"]]
         self.best = math.inf if meta["best"] is None else meta["best"]
 
     def _resume(self) -> None:

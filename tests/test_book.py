@@ -249,6 +249,18 @@ def test_where_only_prose_changed_outputs_are_kept_and_nothing_runs(root, monkey
     assert state(root) == ("fresh", "")
 
 
+def test_what_a_killed_execution_left_goes_with_the_next_call_for_that_chapter(root):
+    left = root / "book" / "chapters" / ".running-small+abc.ipynb", root / "figures" / ".drawing-small+abc"
+    others = root / "book" / "chapters" / ".running-small-too+abc.ipynb"
+    (root / "figures").mkdir(exist_ok=True)
+    left[1].mkdir()
+    for path in (left[0], left[1] / "half.svg", others):
+        path.touch()
+    book.execute("small")
+    assert not any(path.exists() for path in left)
+    assert others.exists()
+
+
 def test_parameters_of_your_own_go_elsewhere_and_leave_the_book_alone(root):
     before = (root / "book/chapters/small.ipynb").read_bytes()
     with pytest.raises(book.BookError, match="say where"):

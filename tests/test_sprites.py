@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnem import config, em, figures_game, invaders, runs, sprites
+from rnem import config, em, evaluate, figures_game, invaders, runs, sprites
 from rnem.networks import build
 
 SHIP, SHIELDS, SHOTS = (invaders.SPRITES.index(name) for name in ("ship", "shields", "shots"))
@@ -109,7 +109,6 @@ def test_a_ship_that_obeys_follows_always(run, monkeypatch):
     rows = sprites.obeying(run, FIRST, FRAMES - 1)
     right = rows[(rows["action"] == "right") & (rows["cases"] > 0)]
     assert list(right["shift"]) == [step - FIRST for step in right["step"]]
-    assert figures_game.obeying(rows.assign(seed=0), FIRST, 1.0).axes[0].lines
 
 
 def test_a_ship_that_ignores_its_action_follows_a_third_of_the_time(run, monkeypatch):
@@ -164,6 +163,12 @@ def test_moving_pixels_of_a_perfect_prediction_and_of_a_copy(run, game, monkeypa
     predict(monkeypatch, lambda videos, t, real_steps: videos.groups[t])
     table = sprites.per_step(run, count=99)  # other settings, since the first answer is kept
     np.testing.assert_allclose(table["moving"], -math.log(em.EPSILON) * changed, rtol=1e-3)
+
+
+def test_videos_are_watched_in_the_batches_of_every_other_measure(run, game, monkeypatch):
+    monkeypatch.setattr(evaluate, "BATCH", 1)
+    expected = evaluate.evaluate(run, game, batch=1).curve("bce")
+    np.testing.assert_allclose(sprites.per_step(run)["bce"], expected, rtol=1e-5)
 
 
 def test_pixels_of_one_sprite_share_a_component_and_those_of_two_do_not(run, monkeypatch):

@@ -67,7 +67,9 @@ def test_killed_with_9_and_started_again_it_ends_with_the_same_weights(finished,
 def test_stopped_at_any_update_it_resumes_to_the_same_weights(finished, tmp_path):
     for share in (7, 13, 33):  # between checkpoints, and again, and into the decay
         assert train.train(finished.config, root=tmp_path, progress=False, stop_after=share) is None
-    assert same_weights(train.train(finished.config, root=tmp_path, progress=False), finished)
+    resumed = train.train(finished.config, root=tmp_path, progress=False)
+    assert same_weights(resumed, finished)
+    assert list(resumed.metrics().columns) == list(finished.metrics().columns)
 
 
 def test_a_curriculum_shortens_the_first_sequences_and_reads_back_from_its_config(tmp_path, monkeypatch):
