@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +33,15 @@ class Speed:
     update: float
     """Seconds of an update."""
     overhead: float
-    """Seconds of a run that train nothing: start of its process, network, videos."""
+    """Seconds of a run that train nothing: network, videos; its process is forked (rnem.child)."""
 
 
 def measure(run: RunConfig, seconds: float, accelerator: str = "auto") -> Speed:
-    """Train a run for about so many seconds, in a scratch folder, and see how far it comes."""
+    """Train a run for about so many seconds, on one thread in a scratch folder, and see how far it comes."""
     # Without an end, a validation or a decay within sight: only updates, each call going on where the last one stopped.
     never = 10**9
     endless = run.replace(updates=never, evaluate_every=never, validation=1, decay=0.0, patience=0)
-    started = time.process_time()  # CPU seconds of this process so far: what another one needs to come as far
-    with tempfile.TemporaryDirectory(prefix="rnem-speed-") as folder, warnings.catch_warnings():
+    with _one_thread(), tempfile.TemporaryDirectory(prefix="rnem-speed-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Fabric's hints; the real training gives them once
 
         def updates(count: int) -> float:
@@ -51,13 +51,23 @@ def measure(run: RunConfig, seconds: float, accelerator: str = "auto") -> Speed:
 
         first, idle = updates(1), updates(1)
         if idle > seconds / 2:  # paper size on a CPU: an update takes longer than all the rest
-            return Speed(campaign.operations(run.replace(updates=1)), idle, started + max(first - idle, 0.0))
+            return Speed(campaign.operations(run.replace(updates=1)), idle, max(first - idle, 0.0))
         count, took = 1, idle
         while took - idle < seconds / 2:
             count = 2 * count if took - idle < seconds / 8 else round(count * seconds / (took - idle))
             took = updates(count)
     done = campaign.operations(run.replace(updates=count)) - campaign.operations(run.replace(updates=1))
-    return Speed(done / (count - 1), (took - idle) / (count - 1), started + first)
+    return Speed(done / (count - 1), (took - idle) / (count - 1), first)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cost(runs: Sequence[RunConfig], seconds: float, accelerator: str = "auto") -> Callable[[RunConfig], float]:
