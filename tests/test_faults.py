@@ -2,16 +2,13 @@
 
 import csv
 import os
-import sys
 from pathlib import Path
 
+import faults  # of benchmarks/
 import pytest
+from injected import lab
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-
-import faults  # noqa: E402, they are found there
-from injected import lab  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import expected  # of benchmarks/
 import pytest
 import tyro
 import yaml
@@ -18,6 +19,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
+
+
+def test_the_tables_of_expected_results_are_what_the_committed_runs_give():
+    assert expected.readme() == README
 
 
 def bounds(lines) -> dict[str, str]:
