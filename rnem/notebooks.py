@@ -96,7 +96,10 @@ def run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> tuple[nbfor
     path, error = Path(name), ""
     try:
         nbformat.write(notebook, path)
-        papermill.execute_notebook(path, path, kernel_name=KERNEL["name"], cwd=folder, progress_bar=False)
+        papermill.execute_notebook(
+            path, path, kernel_name=KERNEL["name"], cwd=folder, progress_bar=False,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, which warns of each connection without encryption
+        )  # fmt: skip
     except papermill.PapermillExecutionError as failure:
         # papermill puts a banner above the failed cell, so the cell is found by its own error output.
         source = next((line for line in failure.source.splitlines() if line.strip()), "")
