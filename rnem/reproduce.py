@@ -185,7 +185,7 @@ def _seconds(chapter: book.Chapter | None) -> float:
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Hold the right to reproduce this book; UserError where another process does. A killed one lets go by itself."""
-    lock = root.parent / "_build" / "locks" / "reproduce.lock"
+    lock = root.parent / "_build" / "reproduce.lock"  # apart from those of chapters, of which one has this name
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(lock, timeout=0):

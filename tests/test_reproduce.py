@@ -267,6 +267,14 @@ def test_a_book_is_reproduced_by_one_command_at_a_time(one):
         pass
 
 
+def test_the_chapter_of_that_name_is_executed_meanwhile(one, tmp_path):
+    save_run(RNN)
+    (one / "chapters" / "reproduce.md").write_text(CHAPTER.replace('"one"', '"reproduce"'))
+    root = editions.sources(tmp_path / "out", SMOKE)
+    with reproduce.alone(root):
+        assert reproduce.execute(["reproduce"], root, 1, print) == []
+
+
 def test_a_failed_training_stops_it_with_its_sentence(one, tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "cost", lambda *_: lambda run: 1.0)
     monkeypatch.setattr(campaign, "train", lambda *_, **__: ["smoke-balls4mass-rnn@0: not finished"])
