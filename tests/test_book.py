@@ -416,6 +416,13 @@ def test_every_published_notebook_ran_to_its_end():
         assert not [out.ename for out in outputs if out.output_type == "error"], path.name
 
 
+def test_no_text_that_a_cell_shows_is_empty():
+    """Of an empty one the page would show how Python names it."""
+    for each in book.chapters(REPOSITORY / "book"):
+        shown = [output.get("data", {}) for cell in book.published(each).cells for output in cell.get("outputs", [])]
+        assert all(data.get("text/markdown", "something").strip() for data in shown), each.name
+
+
 def test_every_picture_has_an_alt_text():
     for path in published():
         for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
