@@ -82,7 +82,7 @@ def cost(runs: Sequence[RunConfig], seconds: float, accelerator: str = "auto") -
     apart = dear.operations - cheap.operations
     slope = max((dear.update - cheap.update) / apart, 0.0) if apart else cheap.update / cheap.operations
     fixed = max(cheap.update - slope * cheap.operations, 0.0)
-    overhead = max(cheap.overhead, dear.overhead)
+    overhead = min(cheap.overhead, dear.overhead)  # blocks of the game are made once, in one of these measurements
     return lambda run: overhead + fixed * run.training.updates + slope * campaign.operations(run)
 
 
