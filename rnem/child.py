@@ -86,8 +86,11 @@ def _work(arguments: list[str], environment: dict[str, str], folder: str, errors
     os.chdir(folder)
     for path, number in ((os.devnull, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY), number)
+    from tqdm import tqdm
+
     from rnem.cli import main
 
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
     sys.exit(main(arguments))
 
 
