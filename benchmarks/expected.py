@@ -20,7 +20,14 @@ from rnem.runs import Run
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARK = re.compile(r"(<!-- expected: (\w+) -->\n).*?(?=\n\n)", re.DOTALL)
 """A table in the README: a comment that names it, then lines up to an empty one."""
-_QUANTITIES = {"bce": "BCE (nats)", "relational": "relational BCE", "wrong": "wrong pixels of 1024", "ari": "ARI"}
+_WRONG = "wrong pixels of 1024"
+_QUANTITIES = {
+    "bce": "BCE (nats)",
+    "relational": "relational BCE",
+    "wrong": _WRONG,
+    "ari": "ARI",
+    "copy_last": _WRONG,
+}
 Row = dict[str, str]
 
 
@@ -74,7 +81,7 @@ def balls() -> list[Row]:
     }
     rows = [named(label, f"laptop-balls4mass-{model}", measured) for model, label in models.items()]
     copied = frames("balls4mass32", "copy_last")
-    return [*rows, {"model": "copy the last frame"} | copied(runs.best("laptop-balls4mass-rnem-k5"))]
+    return [*rows, {"model": "copy the last frame"} | copied(runs.best("laptop-balls4mass-rnem-k5")[:1])]
 
 
 def curtain() -> list[Row]:

@@ -347,6 +347,8 @@ def test_two_processes_train_as_one_does(tmp_path, monkeypatch, one_thread):
 # ----------------------------------------------------------------------------------------------------- killed, for real
 
 KILLS = 10
+BOOKS = {"a book of one chapter": False, "the whole book": True}
+"""Whether a test is about this book; logs of the whole one are in tests/cluster/."""
 
 
 def command(out: Path) -> list[str]:
@@ -367,7 +369,7 @@ def results(data: Path) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole", [False, True], ids=["a book of one chapter", "the whole book"])
+@pytest.mark.parametrize("whole", BOOKS.values(), ids=BOOKS)
 def test_killed_ten_times_it_ends_with_the_same_results(one, tmp_path, whole, monkeypatch):
     if whole:
         monkeypatch.setenv("RNEM_BOOK", str(REPOSITORY / "book"))
@@ -401,15 +403,17 @@ def workflow(out: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), *settings, *options]
 
 
-@pytest.fixture
-def by_command(one, tmp_path):
-    """What ``rnem reproduce`` makes of a book of one chapter; a function that runs a workflow in a cache of its own."""
+@pytest.fixture(params=BOOKS.values(), ids=BOOKS)
+def by_command(request, one, tmp_path, monkeypatch):
+    """What ``rnem reproduce`` makes of a book; a function that runs a workflow in a cache of its own."""
     pytest.importorskip("snakemake")
+    if request.param:
+        monkeypatch.setenv("RNEM_BOOK", str(REPOSITORY / "book"))
 
     def run(name: str, words: list[str], **variables: str) -> dict[str, object]:
         everything = os.environ | {"RNEM_DATA": str(tmp_path / name)} | variables
         subprocess.run(words, env=everything, cwd=tmp_path, check=True, timeout=1800)
-        assert (tmp_path / f"{name}-out" / "_build" / "html" / "chapters" / "one.html").exists()
+        assert list((tmp_path / f"{name}-out" / "_build" / "html" / "chapters").glob("*.html"))
         return results(tmp_path / name)
 
     words = [*command(tmp_path / "command-out"), "--seeds", "1"]
