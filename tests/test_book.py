@@ -388,7 +388,7 @@ def test_a_build_that_may_not_execute_fails_on_a_stale_and_on_a_missing_notebook
 
 
 def test_a_chapter_that_fails_while_the_book_is_built_is_a_warning(root, monkeypatch, caplog):
-    monkeypatch.setattr(notebooks, "run", lambda notebook, folder: (notebook, "code cell 2: ValueError: no"))
+    monkeypatch.setattr(notebooks, "run", lambda notebook, folder, name: (notebook, "code cell 2: ValueError: no"))
     edit(source(root), "object())", "None)")
     config = SimpleNamespace()
     sphinx_guard.guard(SimpleNamespace(srcdir=root / "book"), config)
