@@ -49,7 +49,7 @@ def frames(data: str, *quantities: str) -> Callable[[list[Run]], Row]:
     """Means over frames 10–29 of test videos."""
 
     def mean(run: Run, quantity: str) -> float:
-        return measures.table([run], data).set_index("step").loc[10:29, quantity].mean()
+        return measures.late(measures.table([run], data))[quantity].mean()
 
     def measured(found: list[Run]) -> Row:
         alone = found[0].config.network.components == 1  # then there is nothing to group

@@ -45,6 +45,8 @@ def run(
     finally:
         for _, child in running.values():
             child.process.terminate()
+        for _, child in running.values():
+            child.process.join()  # its locks are free when this one ends
 
 
 class _Child:

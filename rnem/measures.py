@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rnem import evaluate, storage
+from rnem import claims, evaluate, storage
 from rnem.runs import Run, data_root
 from rnem.videos import dataset, fixed
 
@@ -52,8 +52,10 @@ SMOKE_VIDEOS = 20
 """At most so many for a run of the profile smoke, which tests the machinery."""
 
 
-def enough(run: Run, videos: int) -> int:
-    """How many videos a measure takes of ``videos`` where nothing else is asked for."""
+def enough(run: Run, videos: int, asked: int | None) -> int:
+    """How many videos a measure takes: those ``asked`` for, else ``videos``, of smoke runs SMOKE_VIDEOS at most."""
+    if asked is not None:
+        return asked
     return min(videos, SMOKE_VIDEOS) if run.config.profile == "smoke" else videos
 
 
@@ -106,7 +108,7 @@ def curves(
     Columns: ``step`` (number of the predicted frame, from 1), ``balls``, ``videos`` (how many have so many balls), and
     every one of evaluate.QUANTITIES, averaged over these videos. ``components`` is K where it is not the training's.
     """
-    count = enough(run, TEST_VIDEOS[dataset(data).family]) if count is None else count
+    count = enough(run, TEST_VIDEOS[dataset(data).family], count)
     frames = getattr(dataset(data), "frames", 51) if frames is None else frames
 
     def compute() -> pd.DataFrame:
@@ -128,6 +130,11 @@ def curves(
         run, "curves", CURVES_VERSION, compute,
         data=data, count=count, frames=frames, noise=noise, real_steps=real_steps, components=components,
     )  # fmt: skip
+
+
+def late(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of frames 10 to 29, when groups have settled: what claims are judged on unless they say otherwise."""
+    return rows[rows["step"].between(claims.Measure.first, claims.Measure.last)]
 
 
 def over_videos(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

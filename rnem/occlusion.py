@@ -284,7 +284,7 @@ def keep(
     count: int | None,
 ) -> pd.DataFrame:
     """What ``rows`` makes of a run watching ``count`` (COUNT) videos of each split, through rnem.measures.cached."""
-    data, count = data or run.config.data, measures.enough(run, COUNT) if count is None else count
+    data, count = data or run.config.data, measures.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         return rows(*(watched(run.path, data, split, count) for split in splits))

@@ -23,6 +23,7 @@ from rnem.videos import Videos, fixed
 
 VERSION = 2
 """Of the measures below; raised when their meaning changes."""
+COUNT = measures.TEST_VIDEOS["spaceinvaders"]
 KINDS = ("shields", "ship", "shots", "aliens", "other")
 """Kind number g + 1 of what moves together; 0 is the background."""
 DIRECTIONS = {"left": "left", "stay": "noop", "right": "right"}
@@ -48,7 +49,7 @@ def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
     the sprites, in which every column of aliens is one of its own.
     """
 
-    count = _enough(run, count)
+    count = measures.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count)
@@ -61,10 +62,6 @@ def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
         return table
 
     return measures.cached(run, "game-steps", VERSION, compute, data=run.config.data, count=count)
-
-
-def _enough(run: Run, count: int | None) -> int:
-    return measures.enough(run, measures.TEST_VIDEOS["spaceinvaders"]) if count is None else count
 
 
 @torch.no_grad()
@@ -114,7 +111,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
     depend on the numbers of the components, which differ from video to video.
     """
 
-    count = _enough(run, count)
+    count = measures.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count, last + 1)
@@ -200,7 +197,7 @@ def obeying(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     ``shift``: its mean distance from where it was at frame ``first``, pixels to the right.
     """
 
-    count = _enough(run, count)
+    count = measures.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count, last + 1)
@@ -262,7 +259,7 @@ def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     ``shift``: mean distance from the ship of *stay*, pixels to the right.
     """
 
-    count = _enough(run, count)
+    count = measures.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count)
