@@ -70,14 +70,15 @@ def balls() -> list[Row]:
 
     models = {
         "rnem-k5": "R-NEM, K = 5",
-        "rnem-k8": "R-NEM, K = 8",
-        "rnem-k3": "R-NEM, K = 3",
+        **{f"rnem-k{k}": f"R-NEM, K = {k}" for k in (8, 6, 4, 3, 2)},
         "rnem_noatt-k5": "R-NEM without attention, K = 5",
         "nem-k5": "N-EM, K = 5",
         "lstm": "LSTM",
         "rnn": "RNN",
         "long_rnem-k5": "R-NEM, K = 5, three times as long",
         "long_nem-k5": "N-EM, K = 5, three times as long",
+        "authors_rnem-k5": "R-NEM, K = 5, the authors' optimiser and noise",
+        "authors_nem-k5": "N-EM, K = 5, the authors' optimiser and noise",
     }
     rows = [named(label, f"laptop-balls4mass-{model}", measured) for model, label in models.items()]
     copied = frames("balls4mass32", "copy_last")
