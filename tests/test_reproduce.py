@@ -413,7 +413,9 @@ def by_command(request, one, tmp_path, monkeypatch):
     def run(name: str, words: list[str], **variables: str) -> dict[str, object]:
         everything = os.environ | {"RNEM_DATA": str(tmp_path / name)} | variables
         subprocess.run(words, env=everything, cwd=tmp_path, check=True, timeout=1800)
-        assert list((tmp_path / f"{name}-out" / "_build" / "html" / "chapters").glob("*.html"))
+        built = (tmp_path / f"{name}-out" / "_build" / "html" / "chapters").glob("*.html")
+        chapters = (cells.book_root() / "chapters").glob("*.md")
+        assert {page.stem for page in built} == {source.stem for source in chapters} != set()
         return results(tmp_path / name)
 
     words = [*command(tmp_path / "command-out"), "--seeds", "1"]
