@@ -238,10 +238,31 @@ def test_costs_split_into_what_an_update_costs_and_what_its_operations_cost(monk
 
 
 def test_speed_is_measured_on_real_updates(one_thread):
-    found = speed.measure(RNN, 0.4, "cpu")
+    found = speed.measure(RNN, 0.4, "cpu")  # how fast this machine is decides on the way, so no time is judged here
     assert found.operations == pytest.approx(campaign.operations(RNN) / RNN.training.updates)
     assert found.update > 0
-    assert found.overhead > 0
+
+
+@pytest.mark.parametrize(
+    ("update", "idle", "expected"),
+    [
+        pytest.param(0.01, 0.05, (0.01, 3.06), id="many updates fit in"),
+        pytest.param(100.0, 0.05, (100.05, 3.0), id="one takes longer than all the time there is"),
+    ],
+)
+def test_speed_tells_updates_from_what_trains_nothing(monkeypatch, update, idle, expected):
+    clock, calls = [7.0], []
+
+    def train(run, *, stop_after, **_):
+        clock[0] += (0.0 if calls else 3.0) + idle + stop_after * update  # videos are made in the first call only
+        calls.append(stop_after)
+
+    monkeypatch.setattr(speed.train, "train", train)
+    monkeypatch.setattr(speed.time, "monotonic", lambda: clock[0])
+    found = speed.measure(RNN, 4.0, "cpu")
+    assert (found.update, found.overhead) == pytest.approx(expected)
+    assert found.operations == pytest.approx(campaign.operations(RNN) / RNN.training.updates)
+    assert clock[0] < 7.0 + 3.0 + 2 * (idle + update) + 4 * 4.0
 
 
 def test_trainings_share_a_gpu_as_long_as_that_is_faster(monkeypatch):
