@@ -1,10 +1,10 @@
 """Search of the laptop recipe: variants of the named runs, each for the same minutes, judged on validation videos.
 
-    python benchmarks/recipe.py NAME FIELD=VALUE ... [--model nem] [--minutes 10]
+    python benchmarks/recipe.py NAME FIELD=VALUE ... [--model nem] [--minutes 10 | --updates 2000]
 
 trains one variant on one thread and appends a row to data/search/recipe.csv: what was changed, how far it came, and how
 good it was on the validation split (never the test split). The schedule (decay, curriculum) is laid over the number of
-updates that fit into the minutes, measured first, so that variants compete at equal time.
+updates that fit into the minutes, measured first, so that variants compete at equal time; or over the updates given.
 """
 
 from __future__ import annotations
@@ -62,12 +62,22 @@ def seconds_an_update(run: config.RunConfig, steps: int) -> float:
     return (seconds[LONG] - seconds[SHORT]) / (LONG - SHORT)
 
 
+def updates_within(minutes: float, base: config.RunConfig, shares: list[tuple[float, int]]) -> int:
+    """Return how many updates fit into the minutes on this machine, measured."""
+    begins = [0.0] + [share for share, _ in shares] + [1.0]
+    stages = [steps for _, steps in shares] + [base.training.steps]
+    spans = zip(itertools.pairwise(begins), stages, strict=True)
+    cost = sum((end - begin) * seconds_an_update(base, steps) for (begin, end), steps in spans)
+    return round(60 * minutes / cost)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="what the variant is called in the table")
     parser.add_argument("changes", nargs="*", metavar="FIELD=VALUE", help="fields of NetworkConfig or TrainingConfig")
     parser.add_argument("--model", default="rnem")
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--updates", type=int, help="train for so many updates instead")
     parser.add_argument("--shares", default="[]", help="curriculum as [(share of the updates, steps), ...]")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -76,11 +86,7 @@ def main() -> None:
     shares = ast.literal_eval(given.shares)
     torch.set_num_threads(1)
     base = variant(given.model, changes).replace(seed=given.seed)
-    begins = [0.0] + [share for share, _ in shares] + [1.0]
-    stages = [steps for _, steps in shares] + [base.training.steps]
-    spans = zip(itertools.pairwise(begins), stages, strict=True)
-    cost = sum((end - begin) * seconds_an_update(base, steps) for (begin, end), steps in spans)
-    run = scheduled(base, shares, round(60 * given.minutes / cost))
+    run = scheduled(base, shares, given.updates or updates_within(given.minutes, base, shares))
     with tempfile.TemporaryDirectory() as root:
         done = train.train(run, root=root, progress=False)
         rows = done.metrics()

@@ -66,7 +66,7 @@ def measure(case: Case) -> dict:
     def update(u: int) -> None:
         x = stream[u].features.float()
         flips = (torch.rand(x.shape) < run.training.noise).float()
-        loss(x, flips, torch.randn(case.batch, case.components, 1, size, size)).backward()
+        loss(x, flips, torch.randn(case.batch, case.components, 1, size, size))[0].backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -103,7 +103,7 @@ def _gflop(loss, case: Case, size: int) -> float:
 
     x = torch.zeros(case.steps + 1, case.batch, 1, size, size)
     with FlopCounterMode(display=False) as counter:
-        loss(x, x, torch.randn(case.batch, case.components, 1, size, size)).backward()
+        loss(x, x, torch.randn(case.batch, case.components, 1, size, size))[0].backward()
     return counter.get_total_flops() / 1e9
 
 

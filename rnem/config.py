@@ -15,7 +15,8 @@ MODEL_LABELS = {
     "rnn": "RNN",
     "lstm": "LSTM",
 }
-PROFILES = ("smoke", "laptop", "paper")
+PROFILES = ("smoke", "laptop", "long", "paper")
+"""Of which ``long`` is the laptop's size with three times the updates and sequences that carry state."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,13 @@ class TrainingConfig:
     """B, sequences an update."""
     steps: int = 30
     """Predicted frames a sequence (T - 1 of its T frames)."""
+    stretches: tuple[int, ...] = (1,)
+    """The batch is divided into as many groups of equal size; the sequences of group g live ``stretches[g]`` updates.
+
+    Each update takes the next ``steps`` frames of a sequence: it begins fresh at the first, and at the others goes on
+    with the state and the masked difference of the one before, without gradient (truncated backpropagation through
+    time). (1,): every sequence is fresh at every update.
+    """
     curriculum: tuple[tuple[int, int], ...] = ()
     """(update, steps) pairs: before that update sequences have so many predicted frames only; after all, ``steps``."""
     optimizer: Literal["adam", "muon"] = "adam"
@@ -119,6 +127,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curriculum", tuple(tuple(stage) for stage in self.curriculum))  # JSON has lists
+        object.__setattr__(self, "stretches", tuple(self.stretches))
+        if not self.stretches or min(self.stretches) < 1 or self.batch % len(self.stretches):
+            raise ValueError(
+                f"training.stretches is {self.stretches}: numbers of at least 1, as many as divide the batch "
+                f"{self.batch}"
+            )
+        if self.curriculum and self.stretches != (1,):
+            raise ValueError("training has a curriculum and stretches, and can have one of them only")
         for stage in self.curriculum:
             if len(stage) != 2 or not 1 <= stage[1] <= self.steps:
                 raise ValueError(f"training.curriculum has {stage}, no (update, steps) with 1 to {self.steps} steps")
@@ -146,7 +162,7 @@ class RunConfig:
 
     @property
     def profile(self) -> str:
-        """``smoke``, ``laptop`` or ``paper``: the first word of the name."""
+        """``smoke``, ``laptop``, ``long`` or ``paper``: the first word of the name."""
         return self.name.split("-")[0]
 
     def replace(self, *, seed: int | None = None, **training) -> RunConfig:
@@ -163,7 +179,7 @@ def to_dict(config: RunConfig) -> dict:
     return dataclasses.asdict(config)
 
 
-ADDED_LATER = {"training": {"curriculum": ()}, "network": {"action_order": "correct"}}
+ADDED_LATER = {"training": {"curriculum": (), "stretches": (1,)}, "network": {"action_order": "correct"}}
 """Fields younger than some runs -> the value by which those were trained; at that value no key has them."""
 
 
@@ -196,6 +212,7 @@ _NETWORK = {
     "laptop": {"autoencoder": "coarse32", "state": 128, "attention": 64, "output_bias": -3.0},
     "paper": {"autoencoder": "balls64", "state": 250, "attention": 100},
 }
+_NETWORK["long"] = _NETWORK["laptop"]
 _TRAINING = {
     "smoke": TrainingConfig(
         updates=40, batch=8, steps=6, optimizer="muon", muon_lr=4e-3, warmup=5, decay=0.2, clip=1.0, noise=0.02,
@@ -207,7 +224,10 @@ _TRAINING = {
     ),
     "paper": TrainingConfig(),
 }  # fmt: skip
-_SIZE = {"smoke": 16, "laptop": 32, "paper": 64}
+CARRIED = (1, 2, 3, 4)
+"""Stretches of the long campaign: half of the sequences of a batch begin fresh, the oldest are 57 frames long."""
+_TRAINING["long"] = dataclasses.replace(_TRAINING["laptop"], updates=12_000, stretches=CARRIED)
+_SIZE = {"smoke": 16, "laptop": 32, "long": 32, "paper": 64}
 
 
 def _balls(profile: str, balls: str, model: Model, components: int, **training) -> RunConfig:
@@ -226,6 +246,7 @@ def _invaders(profile: str, model: Model, components: int, **network) -> RunConf
     own = {
         "smoke": {"validation_steps": 10},
         "laptop": {"validation_steps": 24, "updates": 2000},  # one costs half as much again as with balls
+        "long": {"validation_steps": 24, "updates": 6000},
         "paper": {"validation_steps": 24, "steps": 24, "batch": 32, "evaluate_every": 1562},
     }
     return RunConfig(
@@ -259,6 +280,12 @@ def _with_authors_training(run: RunConfig) -> RunConfig:
     )
 
 
+def _carried(run: RunConfig) -> RunConfig:
+    """The same with sequences that carry state from update to update, for as many updates."""
+    profile, data, model = run.name.split("-", 2)
+    return dataclasses.replace(run, name=f"{profile}-{data}-carried_{model}").replace(stretches=CARRIED)
+
+
 def _longer(run: RunConfig, updates: int) -> RunConfig:
     """The first runs that were made, three times as long and with smaller steps: what more training gives."""
     profile, data, model = run.name.split("-", 2)
@@ -282,6 +309,7 @@ def _named() -> dict[str, RunConfig]:
     laptop = {row.name.removeprefix("laptop-balls4mass-"): row for row in rows}
     long = {"rnem-k5": 12000, "nem-k5": 12000, "lstm": 16000, "rnn": 22000}
     rows += [_longer(laptop[model], updates) for model, updates in long.items()]
+    rows += [_carried(laptop["rnem-k5"])]
     return {row.name: row for row in rows}
 
 

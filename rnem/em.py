@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rnem import fast
@@ -157,6 +157,35 @@ def unroll(
             yield state
 
 
+@dataclass
+class Carried:
+    """What a sequence hands on from one stretch of its frames to the next, without gradient."""
+
+    theta: Float[Tensor, "B K S"]
+    inputs: Float[Tensor, "B K 1 H W"]
+    """The masked difference that the next step reads; its frame ends one stretch and begins the next."""
+
+    def detach(self) -> Carried:
+        """Return the same values without their gradients."""
+        return Carried(self.theta.detach(), self.inputs.detach())
+
+    def where(self, chosen: Bool[Tensor, " B"], other: Carried) -> Carried:
+        """Return these sequences where ``chosen`` is true, those of ``other`` elsewhere."""
+        return Carried(
+            torch.where(chosen[:, None, None], self.theta, other.theta),
+            torch.where(chosen[:, None, None, None, None], self.inputs, other.inputs),
+        )
+
+
+def pixel_step(
+    logits: Float[Tensor, "B K 1 H W"], target: Float[Tensor, "B 1 H W"], noisy: Tensor, epsilon: float = EPSILON
+) -> tuple[Tensor, Float[Tensor, "B K 1 H W"]]:
+    """Return the loss of a prediction and the network's next input, as :func:`rnem.fast.pixel_step` does in one go."""
+    psi = torch.sigmoid(logits)
+    gamma = e_step(psi.detach(), target)
+    return loss(psi, gamma, target).total, masked_difference(gamma, noisy, psi)
+
+
 class TrainingLoss(nn.Module):
     """The network unrolled over a batch: mean over the T-1 steps of the loss, nats per frame."""
 
@@ -168,22 +197,31 @@ class TrainingLoss(nn.Module):
         if network.path == "compiled":
             self._step = torch.compile(network.forward, backend=backend)
 
-    def forward(self, features: Tensor, flips: Tensor, raw: Tensor, actions: Tensor | None = None) -> Tensor:
-        """features, flips (T,B,1,H,W), raw (B,K,1,H,W), actions (T,B,A) or None -> scalar."""
-        if self.network.path == "plain":
-            states = unroll(self.network, features, flips, raw, actions=actions)
-            losses = [loss(s.psi, s.gamma, features[t + 1]).total for t, s in enumerate(states)]
-        else:
-            with fast.unrolling(self.network, linear=self.network.path == "fast"):
-                losses = self._fast(features, flip(features, flips), raw, actions)
-        return torch.stack(losses).mean()
+    def forward(
+        self,
+        features: Float[Tensor, "T B 1 H W"],
+        flips: Float[Tensor, "T B 1 H W"],
+        raw: Float[Tensor, "B K 1 H W"],
+        actions: Float[Tensor, "T B A"] | None = None,
+        carried: Carried | None = None,
+        fresh: Bool[Tensor, " B"] | None = None,
+    ) -> tuple[Tensor, Carried]:
+        """Return the loss (a scalar) and what each sequence hands on to its next stretch.
 
-    def _fast(self, features: Tensor, noisy: Tensor, raw: Tensor, actions: Tensor | None) -> list[Tensor]:
+        A sequence begins at theta = 0 with the gamma that ``raw`` gives where it is ``fresh`` (all are, without
+        ``carried``); elsewhere it goes on from ``carried``, and its ``raw`` and ``flips[0]`` are not read.
+        """
+        noisy = flip(features, flips)
         state, losses = initial_state(self.network, raw), []
-        theta, inputs = state.theta, masked_difference(state.gamma, noisy[0], state.psi)
-        for t in range(len(features) - 1):
-            action = None if actions is None else self.network.embed(actions[t])
-            logits, theta = self._step(inputs, theta, action)
-            loss_t, inputs = fast.pixel_step(logits.to(features.dtype), features[t + 1], noisy[t + 1], EPSILON)
-            losses.append(loss_t)
-        return losses
+        start = Carried(state.theta, masked_difference(state.gamma, noisy[0], state.psi))
+        if carried is not None:
+            start = start.where(fresh, carried)
+        theta, inputs = start.theta, start.inputs
+        to_pixels = pixel_step if self.network.path == "plain" else fast.pixel_step
+        with fast.unrolling(self.network, linear=self.network.path == "fast"):
+            for t in range(len(features) - 1):
+                action = None if actions is None else self.network.embed(actions[t])
+                logits, theta = self._step(inputs, theta, action)
+                loss_t, inputs = to_pixels(logits.to(features.dtype), features[t + 1], noisy[t + 1], EPSILON)
+                losses.append(loss_t)
+        return torch.stack(losses).mean(), Carried(theta, inputs).detach()

@@ -29,7 +29,9 @@ from torch import Tensor
 from rnem.sequences import VideoError, Videos
 
 FRAMES = 25
-"""T of a sequence."""
+"""T of a sequence of the fixed sets, the authors'."""
+LONG = 57
+"""T of a sequence that training goes through in several stretches: four of 14 steps."""
 SIZE = 84
 """Pixels of a frame, each way."""
 ACTIONS = ("noop", "fire", "right", "left", "right fire", "left fire")
@@ -142,8 +144,8 @@ def _policy(game: Game, rng: np.random.Generator) -> Iterator[int]:
                 yield 1 if abs(away) < 2 else 4 if away > 0 else 5
 
 
-def play(seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Sequences without end: sprite labels uint8 (T,84,84) and actions uint8 (T,).
+def play(seed: int, frames: int = FRAMES) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Sequences of T = ``frames`` without end: sprite labels uint8 (T,84,84) and actions uint8 (T,).
 
     Action t is the one taken between frames t and t + 1. VideoError where ale-py is missing.
     """
@@ -156,15 +158,15 @@ def play(seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         while not game.over():
             if game.stands_still():
                 game.step(next(actions))
-            elif len((sequence := _sequence(game, actions))[0]) == FRAMES:
+            elif len((sequence := _sequence(game, actions, frames))[0]) == frames:
                 yield sequence
         game.reset()
 
 
-def _sequence(game: Game, actions: Iterator[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The next FRAMES frames as :func:`play` gives them, fewer where the game ends."""
+def _sequence(game: Game, actions: Iterator[int], frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """The next ``frames`` frames as :func:`play` gives them, fewer where the game ends."""
     screens, lefts, explodes, taken = [], [], [], []
-    while len(screens) < FRAMES and not game.over():
+    while len(screens) < frames and not game.over():
         screens.append(game.screen())
         lefts.append(game.left())
         explodes.append(game.explodes())
@@ -190,12 +192,12 @@ def label(screens: np.ndarray, lefts: np.ndarray, explodes: np.ndarray) -> np.nd
     return np.pad(labels, ((0, 0), (0, 0), (BORDER, BORDER)))
 
 
-def generate(name: str, count: int, seed: int) -> Videos:
-    """The first ``count`` sequences of FRAMES frames that a seed gives, 84 x 84; see rnem.sequences.Videos.
+def generate(name: str, count: int, seed: int, frames: int = FRAMES) -> Videos:
+    """The first ``count`` sequences of ``frames`` frames that a seed gives, 84 x 84; see rnem.sequences.Videos.
 
     ``groups`` holds the number of a SPRITES name, and is 0 exactly where ``features`` is.
     """
-    parts = list(islice(play(seed), count))
+    parts = list(islice(play(seed, frames), count))
     labels = torch.from_numpy(np.stack([p[0] for p in parts], 1))[:, :, None]  # (T,N,1,84,84)
     return videos(name, labels, torch.from_numpy(np.stack([p[1] for p in parts], 1)))
 

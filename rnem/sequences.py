@@ -57,7 +57,11 @@ class Videos:
 
     def first(self, frames: int) -> Videos:
         """The first frames of every sequence."""
-        return self._map(lambda field, a: a if field in PER_SEQUENCE else a[:frames])
+        return self.clip(0, frames)
+
+    def clip(self, start: int, stop: int) -> Videos:
+        """Return frames ``start`` .. ``stop`` - 1 of every sequence."""
+        return self._map(lambda field, a: a if field in PER_SEQUENCE else a[start:stop])
 
     def to(self, device: str | torch.device) -> Videos:
         """The same on another device."""

@@ -7,6 +7,7 @@ import hashlib
 import math
 import time
 import warnings
+from collections.abc import Iterator
 
 import torch
 from lightning_fabric import Fabric
@@ -60,16 +61,43 @@ def train(
 
     ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then.
     """
+    with _own_settings():
+        fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
+        fabric.launch()
+        _check_devices(config, fabric.world_size)
+        with runs.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():
+            # Inside the lock: another process may just have finished it.
+            if run := runs.finished(config, root):
+                return run
+            return _Training(config, fabric, root, progress).run(stop_after)
+
+
+@contextlib.contextmanager
+def _own_settings() -> Iterator[None]:
+    """Set what training needs of torch's global state, and put back what the caller had."""
+    generator = torch.get_rng_state()
+    flushed = float(torch.tensor(1e-40) * 1) == 0
     # Momentum of dead units decays into subnormal numbers, which made Muon's products 30 times slower. Set before torch
     # starts its threads, since they inherit it.
     torch.set_flush_denormal(True)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
-    fabric.launch()
-    with runs.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():
-        # Inside the lock: another process may just have finished it.
-        if run := runs.finished(config, root):
-            return run
-        return _Training(config, fabric, root, progress).run(stop_after)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
+        torch.set_rng_state(generator)
+
+
+def _check_devices(config: RunConfig, devices: int) -> None:
+    """Refuse a number of devices for which this run could not be what it is on one."""
+    if devices > config.training.batch:
+        raise TrainingError(
+            f"{config.name}: {devices} devices are more than the {config.training.batch} sequences of an update"
+        )
+    if devices > 1 and config.training.stretches != (1,):
+        raise TrainingError(
+            f"{config.name}: its sequences carry state from update to update (training.stretches), which needs one "
+            f"device, not {devices}"
+        )
 
 
 class _Training:
@@ -87,10 +115,12 @@ class _Training:
         )
         self.model, *self.optimizers = fabric.setup(em.TrainingLoss(self.network), *self.optimizers)
         self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
-        self.stream = videos.Stream(
-            config.data, self.training.steps + 1, self.training.batch, config.seed, device=fabric.device
+        self.stream = videos.Stretches(
+            config.data, self.training.steps, self.training.batch, config.seed, self.training.stretches, fabric.device
         )
+        self.carried: em.Carried | None = None
         self.update, self.rows, self.seconds, self.stale, self.best = 0, [], 0.0, 0, math.inf
+        self.code = [runs.code_digest()]  # of everything that had a part in this run, in order
         self.environment = runs.environment(fabric.device)
         self.running: list[Tensor] = []
         self.last_losses: Tensor | None = None
@@ -146,7 +176,13 @@ class _Training:
         for optimizer, base in zip(self.optimizers, self.base_lrs, strict=True):
             for group, lr in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * factor
-        loss = self.model(*self._batch())
+        batch = self._batch()
+        loss, ended = self.model(*batch, *self._before())
+        if self.training.stretches != (1,):
+            self.carried = ended
+        # Fabric averages gradients over devices; a device's share of the sequences is its weight in that mean.
+        share = batch[0].shape[1] * self.fabric.world_size / self.training.batch
+        loss = loss if share == 1 else loss * share
         self.fabric.backward(loss)
         if self.training.clip:
             self._clip()
@@ -170,6 +206,11 @@ class _Training:
         actions = batch.to(device).one_hot(self.config.network.actions)
         actions = None if actions is None else actions[:, rank::world]
         return features[:, rank::world], flips[:, rank::world], raw[rank::world], actions
+
+    def _before(self) -> tuple[em.Carried, Tensor] | tuple[()]:
+        """What the sequences of this update carry over, and which of them begin with it; nothing where all do."""
+        fresh = self.stream.fresh(self.update)
+        return () if self.carried is None or bool(fresh.all()) else (self.carried, fresh.to(self.fabric.device))
 
     def _clip(self) -> None:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.clip)
@@ -219,7 +260,8 @@ class _Training:
     def _tensors(self) -> dict[str, Tensor]:
         carried = optim.state_tensors(self.network, self._bare_optimizers())
         weights = {f"network/{name}": p for name, p in self.network.state_dict().items()}
-        return weights | {f"optimizer/{name}": value for name, value in carried.items()}
+        own = {} if self.carried is None else {f"carried/{n}": v for n, v in vars(self.carried).items()}
+        return weights | own | {f"optimizer/{name}": value for name, value in carried.items()}
 
     def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
         """As torch made them, without the wrappers of Fabric."""
@@ -228,7 +270,7 @@ class _Training:
     def _meta(self) -> dict:
         return {
             "update": self.update, "seconds": self.seconds, "stale": self.stale,
-            "best": None if math.isinf(self.best) else self.best,
+            "best": None if math.isinf(self.best) else self.best, "code": self.code,
             "rows": [list(row.items()) for row in self.rows],  # pairs keep their order in sorted JSON
         }  # fmt: skip
 
@@ -244,6 +286,17 @@ class _Training:
         self.update, self.seconds, self.stale = meta["update"], meta["seconds"], meta["stale"]
         self.rows = [dict(row) for row in meta["rows"]]
         self.best = math.inf if meta["best"] is None else meta["best"]
+        if own := _below("carried/", tensors):
+            self.carried = em.Carried(**{name: value.to(self.fabric.device) for name, value in own.items()})
+        before = [digest for digest in meta.get("code", []) if digest != self.code[-1]]
+        if before:
+            warnings.warn(
+                f"{self.config.name}@{self.config.seed} goes on from update {self.update} with code "
+                f"{self.code[-1][:10]}; it was trained with {', '.join(d[:10] for d in before)} so far, and its "
+                "manifest will say so",
+                stacklevel=2,
+            )
+        self.code = [*before, self.code[-1]]
 
     def _resume(self) -> None:
         """From this run's own checkpoint, else from the longest trunk of a shorter finished run."""
@@ -275,6 +328,8 @@ class _Training:
                 metrics=self.rows,
                 manifest={
                     **self.environment,
+                    "code_digests": self.code,
+                    "devices": self.fabric.world_size,
                     "updates": self.update,
                     "sequences_seen": self.update * self.training.batch,
                     "wall_seconds": round(self.seconds, 1),

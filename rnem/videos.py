@@ -21,7 +21,7 @@ from rnem.video_files import SPLITS, check, read, size, write
 
 __all__ = [
     "BLOCK", "DATASETS", "FIXED", "FRAMES", "GAME", "SPLITS", "TRAINING_BLOCKS", "WORLDS", "Dataset", "Stream",
-    "VideoError", "Videos", "check", "dataset", "fixed", "generate", "join", "pieces", "read", "write",
+    "Stretches", "VideoError", "Videos", "check", "dataset", "fixed", "generate", "join", "pieces", "read", "write",
 ]  # fmt: skip
 
 FRAMES = 51
@@ -86,10 +86,11 @@ def generate(
     return join([_block(name, split, seed, b, frames, part, device) for b, part in _parts(start, start + count)])
 
 
-def _check_frames(name: str, frames: int) -> None:
+def _check_frames(name: str, frames: int, most: int | None = None) -> None:
+    """Of the game there are sequences of ``most`` (else the data set's) frames only; VideoError for more."""
     data = dataset(name)
-    if data.family == GAME and frames > data.frames:
-        raise VideoError(f"{name} has sequences of {data.frames} frames, and {frames} are asked for")
+    if data.family == GAME and frames > (most or data.frames):
+        raise VideoError(f"{name} has sequences of {most or data.frames} frames, and {frames} are asked for")
 
 
 def _generator(*words) -> torch.Generator:
@@ -142,13 +143,14 @@ def _of_game(whole: Videos, name: str, which: slice | Tensor, frames: int, devic
     return (part if part.name == name else invaders.pool(part, name)).to(device)
 
 
-def _kept(split: str, seed: int, block: int) -> Videos:
+def _kept(split: str, seed: int, block: int, frames: int = invaders.FRAMES) -> Videos:
     """A whole block of the game at full size, from a file that is made when it is first needed, or again if damaged.
 
     All runs of all sizes share it. Its name has a digest of the rules, so that other rules make another file.
     """
     rules = hashlib.sha256(Path(invaders.__file__).read_bytes()).hexdigest()[:8]
-    path = data_root() / "videos" / ".blocks" / f"{GAME}{invaders.SIZE}-{split}-{seed}-{block}-{rules}.h5"
+    long = "" if frames == invaders.FRAMES else f"-{frames}"
+    path = data_root() / "videos" / ".blocks" / f"{GAME}{invaders.SIZE}-{split}-{seed}-{block}{long}-{rules}.h5"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path.with_suffix(".lock"))
@@ -159,19 +161,23 @@ def _kept(split: str, seed: int, block: int) -> Videos:
         stack.callback(lock.release)
         with contextlib.suppress(VideoError):
             return read(path, split, BLOCK)
-        made = _block(f"{GAME}{invaders.SIZE}", split, seed, block, invaders.FRAMES, slice(0, BLOCK), "cpu")
+        made = invaders.generate(
+            f"{GAME}{invaders.SIZE}", BLOCK, _generator(GAME, split, seed, block).initial_seed(), frames
+        )
         write({split: made}, path)
         return made
 
 
-def _training_block(name: str, seed: int, block: int, frames: int, device) -> Videos:
-    """A block of a run's training stream: of balls always fresh; of the game in an order of (run, epoch)."""
+def _training_block(name: str, seed: int, block: int, frames: int, lane: str, device) -> Videos:
+    """A block of a run's training stream: of balls always fresh; of the game in an order of (run, lane, epoch)."""
     if dataset(name).family != GAME:
         return _block(name, "training", seed, block, frames, slice(0, BLOCK), device)
     epoch, place = divmod(block, TRAINING_BLOCKS)
-    kept = int(torch.randperm(TRAINING_BLOCKS, generator=_generator(GAME, "order", seed, epoch))[place])
-    which = torch.randperm(BLOCK, generator=_generator(GAME, "order", seed, epoch, kept))
-    return _of_game(_kept("training", 0, kept), name, which, frames, device)
+    order = (GAME, "order", f"{seed}{lane}", epoch)
+    kept = int(torch.randperm(TRAINING_BLOCKS, generator=_generator(*order))[place])
+    which = torch.randperm(BLOCK, generator=_generator(*order, kept))
+    whole = _kept("training", 0, kept, invaders.LONG if lane else invaders.FRAMES)
+    return _of_game(whole, name, which, frames, device)
 
 
 def pieces(name: str, split: str, count: int, frames: int | None = None, seed: int = 0) -> Iterator[Videos]:
@@ -209,13 +215,56 @@ class Stream:
     It is fresh for every ``u``; of the game it is once an epoch of TRAINING_BLOCKS blocks, the same for all seeds, in
     an order of (seed, epoch). Any ``u`` may be asked for, so that a resumed run sees the data of an uninterrupted one.
     In order it costs one block per BLOCK sequences, since the last two blocks are kept.
+
+    Several streams of one seed share its sequences where each has a ``lane`` of ``lanes``; of the game they then are
+    LONG frames at most, and each goes through all of them in an order of its own.
     """
 
-    def __init__(self, name: str, frames: int, batch: int, seed: int, device: str | torch.device = "cpu"):
+    def __init__(
+        self, name: str, frames: int, batch: int, seed: int, device: str | torch.device = "cpu", lane: int = 0,
+        lanes: int = 1,
+    ):  # fmt: skip
         self.name, self.frames, self.batch, self.seed, self.device = name, frames, batch, seed, device
-        _check_frames(name, frames)
-        self._block = lru_cache(maxsize=2)(lambda block: _training_block(name, seed, block, frames, device))
+        _check_frames(name, frames, invaders.LONG if lanes > 1 else None)
+        own = f"/{lane}" if lanes > 1 else ""
+
+        def block(number: int) -> Videos:
+            number = number if dataset(name).family == GAME else number * lanes + lane
+            return _training_block(name, seed, number, frames, own, device)
+
+        self._block = lru_cache(maxsize=2)(block)
 
     def __getitem__(self, update: int) -> Videos:
         start = update * self.batch
         return join([self._block(b).select(part) for b, part in _parts(start, start + self.batch)])
+
+
+class Stretches:
+    """Training batches whose sequences go on over several updates (TrainingConfig.stretches).
+
+    Group g of the batch lives ``stretches[g]`` updates, each of which takes the next ``steps`` + 1 frames, the first of
+    them the last of the update before. With (1,) this is :class:`Stream`.
+    """
+
+    def __init__(
+        self, name: str, steps: int, batch: int, seed: int, stretches: tuple[int, ...] = (1,),
+        device: str | torch.device = "cpu",
+    ):  # fmt: skip
+        self.steps, self.stretches, lanes = steps, stretches, len(stretches)
+        self.streams = [
+            Stream(name, lives * steps + 1, batch // lanes, seed, device, lane, lanes)
+            for lane, lives in enumerate(stretches)
+        ]
+
+    def __getitem__(self, update: int) -> Videos:
+        """Return the batch of an update, groups one after the other: ``steps`` + 1 frames of each sequence."""
+        parts = []
+        for lives, stream in zip(self.stretches, self.streams, strict=True):
+            first = update % lives * self.steps
+            parts.append(stream[update // lives].clip(first, first + self.steps + 1))
+        return join(parts)
+
+    def fresh(self, update: int) -> Tensor:
+        """Return which sequences of the batch begin with this update, bool (B,)."""
+        each = torch.tensor([update % lives == 0 for lives in self.stretches])
+        return each.repeat_interleave(self.streams[0].batch)

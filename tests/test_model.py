@@ -176,7 +176,7 @@ def test_training_differentiates_through_all_of_it(path):
             state = em.State(state.theta, state.psi.detach() if cut else state.psi, state.gamma)
         return torch.autograd.grad(total / (len(x) - 1), weight)[0]
 
-    trained = torch.autograd.grad(em.TrainingLoss(net)(x, flips, raw), weight)[0]
+    trained = torch.autograd.grad(em.TrainingLoss(net)(x, flips, raw)[0], weight)[0]
     torch.testing.assert_close(trained, slope(cut=False), rtol=1e-9, atol=1e-9)
     assert (trained - slope(cut=True)).norm() > 1e-3 * trained.norm()
 
@@ -381,7 +381,7 @@ def test_layer_normalisation_has_moments_over_all_axes_and_gain_and_bias_per_cha
 def test_every_normalised_layer_learns_gain_and_bias():
     net = network()
     x, flips, raw, _ = videos(net)
-    em.TrainingLoss(net)(x, flips, raw).backward()
+    em.TrainingLoss(net)(x, flips, raw)[0].backward()
     norms = [m for m in net.modules() if isinstance(m, Norm)]
     assert len(norms) == 3 + 4 + 1 + 3  # encoder; encode, core, context, attention; output; decoder
     assert all(norm.weight.grad.norm() > 0 and norm.bias.grad.norm() > 0 for norm in norms)
@@ -487,7 +487,7 @@ def test_the_fast_path_is_the_plain_path_in_double_precision(model, autoencoder)
     for a, b in zip(states(plain, *arrays), states(quick, *arrays), strict=True):
         for name in ("theta", "psi", "gamma"):
             torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-9, atol=1e-9)
-    losses = [em.TrainingLoss(net)(*arrays) for net in (plain, quick)]
+    losses = [em.TrainingLoss(net)(*arrays)[0] for net in (plain, quick)]
     torch.testing.assert_close(*losses, rtol=1e-9, atol=0)
     slopes = [
         torch.autograd.grad(loss, list(net.parameters())) for loss, net in zip(losses, (plain, quick), strict=True)
@@ -500,13 +500,31 @@ def test_the_fast_path_is_the_plain_path_in_double_precision(model, autoencoder)
 @pytest.mark.parametrize(("model", "autoencoder"), [("rnem", "coarse32"), ("lstm", "tiny16"), ("rnem", "atari84")])
 def test_the_fast_path_is_the_plain_path_up_to_rounding_in_single_precision(model, autoencoder):
     plain, quick, arrays = pair(model, autoencoder, double=False)
-    losses = [em.TrainingLoss(net)(*arrays) for net in (plain, quick)]
+    losses = [em.TrainingLoss(net)(*arrays)[0] for net in (plain, quick)]
     torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
     slopes = [
         torch.autograd.grad(loss, list(net.parameters())) for loss, net in zip(losses, (plain, quick), strict=True)
     ]
     for (name, _), a, b in zip(plain.named_parameters(), *slopes, strict=True):
         assert (a - b).norm() <= 2e-3 * a.norm(), name
+
+
+@pytest.mark.parametrize("path", ["plain", "fast"])
+@pytest.mark.parametrize("model", ["rnem", "nem", "lstm"])
+def test_two_stretches_are_one_long_sequence_but_for_the_gradient(model, path):
+    net = network(model, path=path, double=True)
+    x, flips, raw, _ = videos(net, T=7)
+    loss = em.TrainingLoss(net)
+    whole, _ = loss(x, flips, raw)
+    first, carried = loss(x[:4], flips[:4], raw)
+    assert not carried.theta.requires_grad
+    again = torch.randn_like(raw)  # not read where nothing is fresh
+    nobody, everybody = (torch.full((len(raw),), answer) for answer in (False, True))
+    second, _ = loss(x[3:], flips[3:], again, None, carried, nobody)
+    torch.testing.assert_close((first + second) / 2, whole, rtol=1e-10, atol=0)
+    fresh, _ = loss(x[3:], flips[3:], again, None, carried, everybody)
+    torch.testing.assert_close(fresh, loss(x[3:], flips[3:], again)[0], rtol=0, atol=0)
+    assert abs(fresh - second) > 1e-4
 
 
 def test_both_paths_start_alike_and_an_unknown_one_is_refused():
@@ -523,7 +541,7 @@ def test_the_compiled_path_computes_what_the_fast_path_does():
     quick = network(path="fast")
     quick.load_state_dict(compiled.state_dict())
     x, flips, raw, _ = videos(quick)
-    losses = em.TrainingLoss(compiled, backend="eager")(x, flips, raw), em.TrainingLoss(quick)(x, flips, raw)
+    losses = em.TrainingLoss(compiled, backend="eager")(x, flips, raw)[0], em.TrainingLoss(quick)(x, flips, raw)[0]
     torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
     for a, b in zip(
         torch.autograd.grad(losses[0], compiled.parameters()),

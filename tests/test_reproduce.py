@@ -342,27 +342,23 @@ def test_the_examples_of_the_page_reproduce_it_work(tmp_path, monkeypatch, capsy
     assert data == "3 videos (10, 3, 1, 16, 16), smoke-balls2light-rnem-k5@0: 5 updates"
 
 
-def test_two_processes_train_as_one_does(tmp_path, monkeypatch, one_thread):
-    """Data-parallel: each has half of every batch, their gradients are averaged."""
-    alone = training.train(RNN, root=tmp_path / "alone", accelerator="cpu", progress=False)
-    command = [
-        sys.executable,
-        "-m",
-        "rnem",
-        "train",
-        RNN.name,
-        "--accelerator",
-        "cpu",
-        "--devices",
-        "2",
-        "--threads",
-        "1",
-    ]
-    variables = os.environ | {"RNEM_DATA": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--quiet"], env=variables, check=True, capture_output=True, timeout=300)
-    (both,) = runs.find(RNN.name, root=tmp_path / "runs")
+@pytest.mark.parametrize("batch", [8, 7])
+def test_two_processes_train_as_one_does(tmp_path, one_thread, batch):
+    """Data-parallel: each has half of every batch, or three and four sequences, and weighs its gradient by that."""
+    run = RNN.replace(batch=batch)
+    alone = training.train(run, root=tmp_path / "alone", accelerator="cpu", progress=False)
+    script = tmp_path / "two.py"
+    script.write_text(f"""\
+from rnem import config, train
+run = config.named({RNN.name!r}).replace(batch={batch})
+train.train(run, root={str(tmp_path / "two")!r}, accelerator="cpu", devices=2, progress=False)
+""")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, str(script)], env=environment, check=True, capture_output=True, timeout=300)
+    (both,) = runs.find(RNN.name, root=tmp_path / "two")
     columns = ["update", "training_loss", "loss", "bce", "relational", "wrong"]
     assert both.metrics()[columns].to_numpy() == pytest.approx(alone.metrics()[columns].to_numpy(), rel=1e-4)
+    assert (alone.manifest["devices"], both.manifest["devices"]) == (1, 2)
 
 
 # ----------------------------------------------------------------------------------------------------- killed, for real

@@ -23,6 +23,16 @@ def finished(tmp_path_factory) -> runs.Run:
     return train.train(SMOKE.replace(updates=60), root=tmp_path_factory.mktemp("undisturbed"), progress=False)
 
 
+CARRIED = SMOKE.replace(updates=30, stretches=(1, 2, 3, 4))
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory) -> runs.Run:
+    """An undisturbed run whose sequences carry state."""
+    torch.set_num_threads(1)
+    return train.train(CARRIED, root=tmp_path_factory.mktemp("carried"), progress=False)
+
+
 def same_weights(a: runs.Run, b: runs.Run) -> bool:
     x, y = a.weights(), b.weights()
     return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
@@ -70,6 +80,76 @@ def test_stopped_at_any_update_it_resumes_to_the_same_weights(finished, tmp_path
     resumed = train.train(finished.config, root=tmp_path, progress=False)
     assert same_weights(resumed, finished)
     assert list(resumed.metrics().columns) == list(finished.metrics().columns)
+
+
+def test_carried_state_survives_a_stop_at_any_update(carried, tmp_path):
+    for share in (5, 8, 12):
+        assert train.train(CARRIED, root=tmp_path, progress=False, stop_after=share) is None
+    assert same_weights(train.train(CARRIED, root=tmp_path, progress=False), carried)
+
+
+def test_carried_state_is_handed_on_to_a_longer_run(carried, tmp_path):
+    short = train.train(CARRIED.replace(updates=20), root=tmp_path, progress=False)
+    tensors, meta = short.trunk()
+    assert meta["update"] == 16
+    assert tensors["carried/theta"].shape == (8, 5, 24)
+    assert same_weights(train.train(CARRIED, root=tmp_path, progress=False), carried)
+
+
+def test_carrying_state_changes_training_and_one_stretch_is_the_plain_run(carried, tmp_path):
+    plain = CARRIED.replace(stretches=(1,))
+    assert runs.key(plain) == runs.key(SMOKE.replace(updates=30)), "an old run's key is kept"
+    assert not same_weights(train.train(plain, root=tmp_path, progress=False), carried)
+
+
+def test_stretches_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match="as many as divide the batch 8"):
+        SMOKE.replace(stretches=(1, 2, 3))
+    with pytest.raises(ValueError, match="a curriculum and stretches"):
+        SMOKE.replace(stretches=(1, 2), curriculum=((2, 2),))
+
+
+def test_a_sequence_goes_on_where_its_last_stretch_ended():
+    stream = videos.Stretches("balls4mass16", 5, 8, 0, (1, 2, 3, 4))
+    for group, lives in enumerate((1, 2, 3, 4)):
+        own = slice(2 * group, 2 * group + 2)
+        for update in range(12):
+            assert stream.fresh(update)[own].tolist() == [update % lives == 0] * 2
+            last, next_ = (stream[u].select(own) for u in (update, update + 1))
+            assert last.frames == 6
+            goes_on = torch.equal(last.features[-1], next_.features[0])
+            assert goes_on == ((update + 1) % lives != 0)
+    everything = torch.cat([stream[u].features[0][stream.fresh(u)] for u in range(12)])
+    assert len(everything.flatten(1).unique(dim=0)) == len(everything), "no sequence is seen twice"
+    plain, same = videos.Stream("balls4mass16", 6, 8, 0), videos.Stretches("balls4mass16", 5, 8, 0)
+    assert torch.equal(plain[3].features, same[3].features)
+
+
+def test_a_run_that_other_code_goes_on_with_says_so(tmp_path, monkeypatch):
+    assert train.train(SMOKE, root=tmp_path, progress=False, stop_after=10) is None
+    first = runs.code_digest()
+    monkeypatch.setattr(runs, "code_digest", lambda: "f" * 64)
+    with pytest.warns(UserWarning, match=f"goes on from update 10 with code ffffffffff; .* {first[:10]} so far"):
+        run = train.train(SMOKE, root=tmp_path, progress=False)
+    assert run.manifest["code_digests"] == [first, "f" * 64]
+
+
+def test_training_leaves_the_callers_settings_as_they_were(tmp_path):
+    torch.set_flush_denormal(False)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train.train(SMOKE, root=tmp_path, progress=False, stop_after=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert float(torch.tensor(1e-40) * 1) > 0
+
+
+def test_more_devices_than_sequences_and_carried_state_on_several_are_refused():
+    with pytest.raises(train.TrainingError, match="9 devices are more than the 8 sequences"):
+        train._check_devices(SMOKE, 9)
+    with pytest.raises(train.TrainingError, match="needs one device, not 2"):
+        train._check_devices(CARRIED, 2)
+    train._check_devices(SMOKE, 8)
 
 
 def test_a_curriculum_shortens_the_first_sequences_and_reads_back_from_its_config(tmp_path, monkeypatch):
@@ -145,7 +225,7 @@ def test_one_tiny_batch_is_overfitted(model):
     x = videos.generate("balls4mass16", "training", 0, 1, 8).features.float()
     raw, still = torch.randn(1, 1, 1, 16, 16), torch.zeros_like(x)
     for _ in range(150):
-        loss(x, still, raw).backward()
+        loss(x, still, raw)[0].backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
