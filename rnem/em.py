@@ -16,7 +16,8 @@ from rnem import fast
 from rnem.networks import Network
 
 EPSILON = 1e-6  # of the E-step and of the clips in the loss
-ROLLOUT_THRESHOLD = 0.1  # a predicted pixel counts as on above it, in the E-step of a rollout
+ROLLOUT_THRESHOLD = 0.1  # a predicted pixel counts as on above it, in the E-step of the authors' rollout
+BINARY_THRESHOLD = 0.4  # the same, in both places, of a rollout that feeds binary frames back
 
 
 def initial_gamma(raw: Float[Tensor, "B K 1 H W"]) -> Float[Tensor, "B K 1 H W"]:
@@ -126,8 +127,32 @@ def pseudo_target(psi: Float[Tensor, "B K 1 H W"]) -> Float[Tensor, "B 1 H W"]:
 
 
 def own_prediction(state: State) -> Float[Tensor, "B 1 H W"]:
-    """sum_k gamma_k psi_k: what the model feeds itself in a rollout."""
+    """sum_k gamma_k psi_k: what the model feeds itself in the authors' rollout."""
     return (state.gamma * state.psi).sum(1)
+
+
+def binary_prediction(psi: Float[Tensor, "B K 1 H W"]) -> Float[Tensor, "B 1 H W"]:
+    """max_k psi_k > 0.4: the prediction made binary, as the true frames are."""
+    return (psi.amax(1) > BINARY_THRESHOLD).to(psi.dtype)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What stands for the true frames in a rollout."""
+
+    frame: Callable[[State], Float[Tensor, "B 1 H W"]]
+    """The frame that the next step reads, of the state that the last one left."""
+    target: Callable[[Float[Tensor, "B K 1 H W"]], Float[Tensor, "B 1 H W"]]
+    """The next frame as the E-step takes it, of psi."""
+
+
+FEEDBACKS = {
+    "grey": Feedback(own_prediction, pseudo_target),
+    # A soft prediction fed back as it is fades: within a ball gamma_k psi_k - psi_k <= 0 everywhere, where a true frame
+    # gives 1 - psi_k.
+    "binary": Feedback(lambda state: binary_prediction(state.psi), binary_prediction),
+}
+"""By name: the authors' grey frames, and binary ones."""
 
 
 def unroll(
@@ -139,21 +164,22 @@ def unroll(
     actions: Float[Tensor, "T B A"] | None = None,
     action_order: str | None = None,
     real_steps: int | None = None,
-    simulated: Callable[[Tensor], Tensor] = pseudo_target,
+    feedback: Feedback | str = "grey",
 ) -> Iterator[State]:
     """The states after each of the T-1 steps; step t reads (flipped) frame t and predicts frame t+1.
 
-    From step ``real_steps`` on the model is fed its own prediction (rollout); later frames are not read, and
-    ``simulated`` makes the E-step's frame of psi. Action t is the one taken between frames t and t+1;
+    From step ``real_steps`` on the model is fed its own prediction (rollout) by ``feedback`` (a name of FEEDBACKS, or
+    one of your own); later frames are not read. Action t is the one taken between frames t and t+1;
     ``action_order``: see Network.embed.
     """
+    feedback = FEEDBACKS[feedback] if isinstance(feedback, str) else feedback
     state = initial_state(network, raw)
     with fast.unrolling(network, linear=False):
         for t in range(len(features) - 1):
             real = real_steps is None or t < real_steps
-            x = features[t] if real else own_prediction(state)
+            x = features[t] if real else feedback.frame(state)
             action = None if actions is None else network.embed(actions[t], action_order)
-            state = step(network, state, flip(x, flips[t]), features[t + 1] if real else simulated, action)
+            state = step(network, state, flip(x, flips[t]), features[t + 1] if real else feedback.target, action)
             yield state
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -72,10 +73,11 @@ def rollout_threshold(
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run)
         test = fixed(data, "test", count, frames)
-        targets = {"authors": em.pseudo_target, "inverted": lambda psi: 1 - em.pseudo_target(psi)}
+        grey = em.FEEDBACKS["grey"]
+        feedbacks = {"authors": grey, "inverted": replace(grey, target=lambda psi: 1 - grey.target(psi))}
         curves = {}
-        for name, simulated in targets.items():
-            steps = evaluate.states(network, test, real_steps=real_steps, simulated=simulated)
+        for name, feedback in feedbacks.items():
+            steps = evaluate.states(network, test, real_steps=real_steps, feedback=feedback)
             curves[name] = [
                 float(metrics.bce(s.psi.amax(1), test.features[t + 1].float()).mean()) for t, s in enumerate(steps)
             ]

@@ -202,21 +202,25 @@ def test_in_a_rollout_a_pixel_is_on_where_some_component_predicts_more_than_a_te
     torch.testing.assert_close(gamma, em.e_step(net.psi, torch.full((1, 1, 1, 1), float(on), dtype=torch.float64)))
 
 
-def test_a_rollout_feeds_on_its_own_prediction_and_reads_no_further_frame():
+@pytest.mark.parametrize("feedback", ["grey", "binary"])
+def test_a_rollout_feeds_on_its_own_prediction_and_reads_no_further_frame(feedback):
     net = network()
     x, flips, raw, _ = videos(net, T=6)
     real = 2
-    imagined = states(net, x, flips, raw, real_steps=real)
+    imagined = states(net, x, flips, raw, real_steps=real, feedback=feedback)
     blind = x.clone()
     blind[real + 1 :] = 1 - blind[real + 1 :]
-    for a, b in zip(imagined, states(net, blind, flips, raw, real_steps=real), strict=True):
+    for a, b in zip(imagined, states(net, blind, flips, raw, real_steps=real, feedback=feedback), strict=True):
         assert torch.equal(a.psi, b.psi)
         assert torch.equal(a.gamma, b.gamma)
     state = imagined[real - 1]
-    mixture = (state.gamma * state.psi).sum(1)
-    flipped = torch.where(flips[real] == 1, 1 - mixture, mixture)
-    following = em.step(net, state, flipped, target=em.pseudo_target)
+    best = state.psi.amax(1)
+    frame = {"grey": (state.gamma * state.psi).sum(1), "binary": (best > 0.4).to(best)}[feedback]
+    flipped = torch.where(flips[real] == 1, 1 - frame, frame)
+    threshold = {"grey": 0.1, "binary": 0.4}[feedback]
+    following = em.step(net, state, flipped, target=lambda psi: (psi.amax(1) > threshold).to(psi))
     torch.testing.assert_close(following.psi, imagined[real].psi)
+    torch.testing.assert_close(following.gamma, imagined[real].gamma)
     for a, b in zip(imagined[:real], states(net, x, flips, raw), strict=False):
         assert torch.equal(a.psi, b.psi)
 
