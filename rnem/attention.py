@@ -296,3 +296,13 @@ def rise(rows: pd.DataFrame, difference: str, quantity: str = "attention", lag: 
     if len(rows) == 1:
         return mean, float(rows[f"{difference}_low"].iloc[0]), float(rows[f"{difference}_high"].iloc[0])
     return mean, mean - half, mean + half
+
+
+def before_contact(run: Run, first: int, last: int) -> float:
+    """Attention between two balls at lag 0 of their contact, over that between the same two at quiet times.
+
+    Of the run's own test videos; ``first`` and ``last`` are those of a claim's measure, and not read.
+    """
+    rows = by_lag(run, run.config.data)
+    row = rows[(rows["quantity"] == "attention") & (rows["lag"] == 0)].iloc[0]
+    return float(row["partner"] / row["quiet"])

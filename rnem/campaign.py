@@ -85,7 +85,7 @@ def compared() -> set[str]:
     """Models that a claim compares, with what they are trained on: ``balls4mass-rnem-k5``."""
     return {
         evidence.run_name("smoke", comparison.measure.data, model).removeprefix("smoke-")
-        for claim in claims.CLAIMS.values()
+        for claim in claims.rules("smoke").values()
         for comparison in claim.comparisons
         for model in filter(None, (comparison.subject, comparison.reference, comparison.measure.until))
     }

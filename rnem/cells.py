@@ -21,6 +21,7 @@ from rnem.runs import Run, best, find
 VERDICT_CLASSES = {
     "replicated": "tip",
     "partly replicated": "warning",
+    "inconclusive": "note",
     "not replicated": "danger",
     "not tested at this scale": "note",
 }

@@ -77,10 +77,10 @@ def initial_draws(shape: tuple[int, ...], components: int, noise: float, seed: i
 
 @torch.no_grad()
 def predict(
-    network: Network | Run, videos: Videos, *, noise: float = 0.0, seed: int = 0, real_steps: int | None = None
+    network: Network | Run, videos: Videos, *, noise: float = 0.0, seed: int = 0, **unroll
 ) -> tuple[Tensor, Tensor]:
-    """psi and gamma of every step, (T-1,N,K,1,H,W) each: for pictures of a few sequences."""
-    steps = list(states(_network(network), videos, noise=noise, seed=seed, real_steps=real_steps))
+    """psi and gamma of every step, (T-1,N,K,1,H,W) each: for pictures of a few sequences; ``unroll``: em.unroll's."""
+    steps = list(states(_network(network), videos, noise=noise, seed=seed, **unroll))
     return torch.stack([s.psi for s in steps]), torch.stack([s.gamma for s in steps])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rnem import em, evaluate, measures, occlusion, sprites
+from rnem import attention, em, evaluate, measures, occlusion, simulation, sprites
 from rnem.claims import Measure
 from rnem.config import RUNS
 from rnem.networks import build
@@ -49,9 +49,10 @@ def measurer(
         found = runs.get(run_name(profile, what.data, model), [])
         if what.quantity == "identity":
             return {run.seed: identity_difference(run) for run in found}
-        if what.quantity == "sequences":
+        if what.quantity in UNTIL:
             goals = {run.seed: run for run in runs.get(run_name(profile, what.data, what.until), [])}
-            return {run.seed: sequences_until(run, goals[run.seed]) for run in found if run.seed in goals}
+            of = UNTIL[what.quantity]
+            return {run.seed: sequences_until(run, goals[run.seed], of) for run in found if run.seed in goals}
         return {run.seed: one(run, f"{what.data}{dataset(run.config.data).size}", what) for run in found}
 
     return measure
@@ -68,15 +69,27 @@ SPECIAL: dict[str, Callable[[Run, int, int], float]] = {
     "moving/copy_moving": sprites.moving,
     "follows": sprites.follows,
     "together": sprites.together,
+    "turns": sprites.turns,
+    "attention_rise": attention.before_contact,
+    "imagined_wrong": functools.partial(simulation.imagined, "wrong"),
+    "imagined_near": functools.partial(simulation.imagined, "near"),
 }
 """Quantities that are not means of rnem.evaluate's: (run, first frame, last frame) -> number."""
 
 
-def sequences_until(run: Run, goal: Run) -> float:
-    """Training sequences that ``run`` saw until its validation BCE was first at most the final one of ``goal``."""
-    final = goal.metrics()["bce"].iloc[-1]
+UNTIL = {"sequences": "bce", "late_sequences": "last10_bce"}
+"""Measures that count sequences -> the column of the training's metrics that has to come down."""
+
+
+def sequences_until(run: Run, goal: Run, quantity: str = "bce") -> float:
+    """Training sequences that ``run`` saw until its validation BCE was first at most the final one of ``goal``.
+
+    ``quantity`` is ``bce``, of all validation frames, or ``last10_bce``; infinite where it never was.
+    """
+    final = goal.metrics()[quantity].iloc[-1]
     rows = run.metrics()
-    return float(rows.loc[rows["bce"] <= final, "sequences"].min()) if (rows["bce"] <= final).any() else float("inf")
+    reached = rows[quantity] <= final
+    return float(rows.loc[reached, "sequences"].min()) if reached.any() else float("inf")
 
 
 @torch.no_grad()

@@ -95,9 +95,25 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     n = len(values)
     if n == 1:
         return float(values[0]), float("nan")
+    return float(values.mean()), float(quantile(n) * values.std(ddof=1) / np.sqrt(n))
+
+
+def ratio_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Geometric mean of positive ratios, low and high end of the 95 % Student-t interval of their logarithm.
+
+    The ends are nan for one value; ValueError where a ratio is not positive.
+    """
+    if not all(0 < ratio < np.inf for ratio in ratios):
+        raise ValueError(f"ratios are {list(ratios)}, and must be positive")
+    mean, half = interval(np.log(ratios))
+    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
+
+
+def quantile(n: int) -> float:
+    """Return the 97.5 % quantile of Student's t for the mean of ``n`` values."""
     from scipy.stats import t  # here, as scipy.stats takes a second to import
 
-    return float(values.mean()), float(t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return float(t.ppf(0.975, n - 1))
 
 
 def _shape(x: Tensor) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 import pandas as pd
 
 from rnem import cells, claims, evidence
-from rnem.claims import CLAIMS, Claim, Comparison, Decided, Measure, Verdict
+from rnem.claims import Claim, Comparison, Decided, Measure, Verdict
 from rnem.config import MODEL_LABELS, RunConfig
-from rnem.metrics import interval
+from rnem.metrics import interval, ratio_interval
 from rnem.runs import Run
 
 QUANTITIES = {
@@ -19,6 +19,12 @@ QUANTITIES = {
     "wrong/copy_last": "wrong pixels, as a share of copy-last's",
     "ari": "foreground ARI",
     "sequences": "training sequences",
+    "late_sequences": "training sequences",
+    "relational/bce": "relational BCE, as a share of the BCE",
+    "attention_rise": "attention just before a contact, as a multiple of the pair's at quiet times",
+    "imagined_wrong": "wrong pixels",
+    "imagined_near": "share of balls found within 2 pixels",
+    "turns": "next-frame predictions in which the ship is where its action says, as a share",
     "identity": "largest difference of ψ from K separate RNNs",
     "returned": "returns from behind the curtain predicted within 2 pixels, as a share",
     "moving/copy_moving": "BCE on the pixels that move, as a share of the copy's",
@@ -40,6 +46,7 @@ CHAPTERS = {
 BADGES = {
     "replicated": "success",
     "partly replicated": "warning",
+    "inconclusive": "secondary",
     "not replicated": "danger",
     "not tested at this scale": "light",
 }
@@ -66,6 +73,15 @@ def number(values: Iterable[float]) -> str:
     return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "")
 
 
+def ratio(values: Iterable[float]) -> str:
+    """Geometric mean of ratios and the 95% interval of their logarithm: ``0.92 (0.86 to 0.98)``."""
+    values = list(values)
+    if len(values) > 1 and all(0 < value < math.inf for value in values):
+        mean, low, high = ratio_interval(values)
+        return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    return number(values)
+
+
 def measure_label(measure: Measure) -> str:
     """What is measured, in a few words."""
     quantity = QUANTITIES.get(measure.quantity, measure.quantity)
@@ -73,6 +89,14 @@ def measure_label(measure: Measure) -> str:
         return quantity
     if measure.quantity == "sequences":
         return f"{quantity} until the final loss of {model_label(measure.until)} is reached"
+    if measure.quantity == "late_sequences":
+        return f"{quantity} until the final BCE of {model_label(measure.until)} is reached, last 10 validation frames"
+    if measure.quantity.startswith("imagined"):
+        return (
+            f"{quantity}, simulated step {measure.first} after {measure.real_steps} true frames, by the better feedback"
+        )
+    if measure.quantity == "attention_rise":
+        return f"{quantity}, {DATA[measure.data]}"
     if measure.real_steps is not None:
         step = measure.first - measure.real_steps
         return f"{quantity}, simulated step {step} after {measure.real_steps} true frames"
@@ -93,8 +117,18 @@ def describe(decided: Decided) -> str:
         return f"{measure_label(c.measure)}: no seed has a finished run of {_sides(c)}."
     text = f"{measure_label(c.measure)}: {model_label(c.subject)} **{number(decided.subject)}**"
     if decided.reference is not None:
-        text += f", {model_label(c.reference)} **{number(decided.reference)}**, ratio {number(decided.compared)}"
-    return f"{text} (n = {n}; {bound_label(c)}: {decided.outcome})"
+        text += f", {model_label(c.reference)} **{number(decided.reference)}**, ratio {ratio(decided.compared)}"
+    return f"{text} (n = {n}; {bound_label(c)}: {decided.outcome}{_what_would_decide(decided)})"
+
+
+def _what_would_decide(decided: Decided) -> str:
+    """Of an inconclusive comparison: the number of seeds that would decide it."""
+    if decided.outcome != "inconclusive":
+        return ""
+    seeds = decided.seeds_to_decide
+    if seeds is None:
+        return f", and more than {claims.MOST_SEEDS} seeds would be needed: at this training the two are equal"
+    return f", {seeds} seeds would decide it" if seeds > len(decided.seeds) else ""
 
 
 def _sides(comparison: Comparison) -> str:
@@ -112,10 +146,10 @@ def measured(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) 
 
 def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **settings):
     """The claim box of a claim's chapter, from the runs that it declares; ``also`` is said after what was measured."""
-    this = CLAIMS[claim]
-    text, verdict = measured(this, evidence.measurer(found, **settings))
     runs = [run for candidates in found.values() for run in candidates]
     profile = next(iter(found)).split("-")[0]
+    this = claims.rules(profile).get(claim, claims.FIRST[claim])
+    text, verdict = measured(this, evidence.measurer(found, **settings))
     return cells.claim_box(
         claim=this.statement, source=this.source, measured=f"{text}\n\n{also}", verdict=verdict, runs=runs,
         command=_command(profile, CHAPTERS[claim]),
@@ -124,14 +158,14 @@ def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **setting
 
 def _command(profile: str, chapter: str) -> str:
     """What makes a chapter's numbers: only the laptop's are the book's own."""
-    book = profile == "laptop"
-    return f"rnem campaign laptop && rnem chapter {chapter}" if book else f"rnem reproduce --profile {profile}"
+    book = profile in ("laptop", "long")
+    return f"rnem campaign {profile} && rnem chapter {chapter}" if book else f"rnem reproduce --profile {profile}"
 
 
 def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[str, list[Run]]) -> pd.DataFrame:
     """The scorecard: a row per claim with what they say, what is measured here, verdict, profile, command and cost."""
     rows = []
-    for claim in CLAIMS.values():
+    for claim in claims.rules(next(iter(found)).split("-")[0]).values():
         decided = claims.decide(claim, measure)
         used = [run for each in decided for run in _runs_of(each, found)]
         unique = {run.path: run for run in used}.values()
@@ -142,6 +176,7 @@ def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[st
                 "statement": claim.statement,
                 "theirs": claim.theirs,
                 "ours": [describe(each) for each in decided],
+                "outcomes": [each.outcome for each in decided],
                 "verdict": claims.verdict([each.outcome for each in decided]),
                 "profile": profile,
                 "chapter": CHAPTERS[claim.id],

@@ -289,6 +289,11 @@ def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     return measures.cached(run, "game-turning", VERSION, compute, **settings)
 
 
+def turns(run: Run, first: int, last: int) -> float:
+    """Share of :func:`turning` in which the ship is where its action says, the three actions alike in weight."""
+    return float(turning(run, first, last)["right"].mean())
+
+
 REACH = 5
 """Pixels on each side in which the ship of the next frame is looked for."""
 

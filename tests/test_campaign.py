@@ -22,7 +22,7 @@ def test_every_model_that_a_claim_compares_is_trained_with_enough_seeds():
     for each in campaign.configs("laptop"):
         seeds.setdefault(each.name, set()).add(each.seed)
     assert sum(map(len, seeds.values())) >= 40
-    for claim in claims.CLAIMS.values():
+    for claim in claims.rules("laptop").values():
         for comparison in claim.comparisons:
             for model in filter(None, (comparison.subject, comparison.reference)):
                 name = evidence.run_name("laptop", comparison.measure.data, model)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnem import config, evaluate, evidence, measures, runs
-from rnem.claims import CLAIMS, Measure, decide
+from rnem.claims import FIRST, Measure, decide
 from rnem.networks import build
 
 NAMES = ("smoke-balls4mass-rnem-k5", "smoke-balls4mass-nem-k5", "smoke-balls4mass-lstm")
@@ -135,11 +135,11 @@ def test_claims_are_decided_from_runs_seed_by_seed(cache):
         NAMES[2]: [untrained(NAMES[2], 1, [9, 8, 6])],
     }
     measure = evidence.measurer(found, count=3, frames=31)
-    accuracy = decide(CLAIMS["accuracy"], measure)
+    accuracy = decide(FIRST["accuracy"], measure)
     assert accuracy[0].seeds == (0, 1)
     assert accuracy[1].seeds == (1,), "only seeds that both sides have"
     assert accuracy[1].outcome == "untested"
     table = measures.table(found[NAMES[0]][:1], "balls4mass16", count=3, frames=31)
     mean = table.loc[table["step"].between(10, 29), "bce"].mean()
     assert measure("rnem-k5", Measure("bce"))[0] == pytest.approx(mean, rel=1e-5)
-    assert decide(CLAIMS["efficiency"], measure)[0].compared == (160 / 240,)
+    assert decide(FIRST["efficiency"], measure)[0].compared == (160 / 240,)

@@ -3,7 +3,7 @@
 import pytest
 
 from rnem import scorecard
-from rnem.claims import CLAIMS, Claim, Comparison, Decided, Measure, decide
+from rnem.claims import FIRST, SECOND, Claim, Comparison, Decided, Measure, decide
 
 LOWER = Comparison(Measure("bce"), "rnem-k5", "lstm", bound=0.8)
 
@@ -29,7 +29,7 @@ def test_a_comparison_in_words_has_both_sides_ratio_seeds_rule_and_outcome():
     text = scorecard.describe(Decided(LOWER, (0, 1, 2), (50.0, 51.0, 49.0), (100.0, 102.0, 98.0)))
     assert text == (
         "next-frame BCE, four balls, frames 10–29: R-NEM, K = 5 **50.0 ± 2.5**, LSTM **100.0 ± 5.0**, "
-        "ratio 0.50 ± 0.00 (n = 3; ratio < 0.8: holds)"
+        "ratio 0.50 (0.50 to 0.50) (n = 3; ratio < 0.8: holds)"
     )
     assert "no seed has a finished run of R-NEM, K = 5 and LSTM" in scorecard.describe(Decided(LOWER, (), (), ()))
 
@@ -42,7 +42,7 @@ def test_simulated_steps_and_sequences_are_named():
 
 
 def test_every_claim_can_be_put_into_words():
-    for claim in CLAIMS.values():
+    for claim in (*FIRST.values(), *SECOND.values()):
         for decided in decide(claim, lambda model, measure: {0: 1.0, 1: 1.0, 2: 1.0}):
             assert scorecard.measure_label(decided.comparison.measure)
             assert "n = 3" in scorecard.describe(decided)
@@ -50,7 +50,7 @@ def test_every_claim_can_be_put_into_words():
 
 def test_a_scorecard_has_a_row_per_claim_and_counts_verdicts(monkeypatch):
     one = Claim("accuracy", "It is accurate.", "poster", "no number", (LOWER,))
-    monkeypatch.setattr(scorecard, "CLAIMS", {"accuracy": one})
+    monkeypatch.setattr(scorecard.claims, "FIRST", {"accuracy": one})
     numbers = {"rnem-k5": {0: 50.0, 1: 51.0, 2: 49.0}, "lstm": {0: 100.0, 1: 100.0, 2: 100.0}}
     table = scorecard.table(lambda model, measure: numbers[model], {"laptop-balls4mass-rnem-k5": []})
     assert list(table["verdict"]) == ["replicated"]

@@ -16,14 +16,14 @@ SETTINGS = {"count": 6, "real_steps": 4, "steps": 8}
 
 def measured(frames: torch.Tensor) -> pd.DataFrame:
     """The measures of frames (S+1,N,H,W) that a model could have imagined."""
-    test = simulation.test_videos(DATA, **SETTINGS)
+    test = simulation.true_videos(DATA, **SETTINGS)
     energy = simulation.true_energy(DATA, **SETTINGS)
     return simulation.measure(frames, test, simulation.find(frames, DATA), SETTINGS["real_steps"], energy)
 
 
 def truth() -> torch.Tensor:
     """The true frames of simulated steps 0..8."""
-    return simulation.test_videos(DATA, **SETTINGS).features[4:, :, 0].float()
+    return simulation.true_videos(DATA, **SETTINGS).features[4:, :, 0].float()
 
 
 def smoke_network(model: str = "rnem-k5"):
@@ -59,7 +59,7 @@ def test_a_simulation_that_is_one_frame_late_is_wrong():
 def test_copying_has_the_wrong_pixels_of_a_copied_frame_and_no_energy():
     rows = simulation.copying(DATA, **SETTINGS)
     evaluation = evaluate.evaluate(
-        build(named("laptop-balls4mass-rnn").network), simulation.test_videos(DATA, **SETTINGS), real_steps=4
+        build(named("laptop-balls4mass-rnn").network), simulation.true_videos(DATA, **SETTINGS), real_steps=4
     )
     assert rows["wrong"][0] == pytest.approx(evaluation.curve("copy_last")[4])  # predicted frame 5 is simulated step 1
     assert rows["bce"].isna().all()
@@ -70,7 +70,7 @@ def test_copying_has_the_wrong_pixels_of_a_copied_frame_and_no_energy():
 
 def test_a_ball_that_vanishes_is_missed_and_takes_its_energy_along():
     frames = truth()
-    test = simulation.test_videos(DATA, **SETTINGS)
+    test = simulation.true_videos(DATA, **SETTINGS)
     only = (test.groups[4:, :, 0] == 1).float()  # of each video the first ball alone
     rows, one = measured(frames), measured(torch.where(torch.arange(9)[:, None, None, None] < 3, frames, only))
     assert one["missed"].round().tolist() == [0, 0] + [3] * 6
@@ -159,7 +159,35 @@ def test_the_detectors_own_error_is_small():
 
 def test_a_rollout_needs_a_step():
     with pytest.raises(ValueError, match="0 true and 5 simulated"):
-        simulation.test_videos(DATA, 2, 0, 5)
+        simulation.true_videos(DATA, 2, 0, 5)
+
+
+def test_balls_within_two_pixels_are_counted_among_the_true_ones():
+    """Two of three balls are found, one of them half a pixel off and one three pixels."""
+    pixel = simulation.BOX / 16
+    true = np.full((3, 1, 3, 2), 5.0)
+    true[:, 0, :, 1] = 1.0, 4.0, 8.0
+    centres = true[:, :, :2] + np.array([0.5 * pixel, 0.0])
+    centres[:, :, 1, 0] += 2.5 * pixel
+    found = simulation.Found(centres, np.ones((3, 1, 2)), np.full((3, 1), 2))
+    away, pairs, near = simulation.distances(found, true, 2 * pixel)
+    assert list(pairs) == [2, 2]
+    assert list(near) == [1, 1]
+    assert away == pytest.approx([3.5 * pixel] * 2)
+
+
+def test_with_binary_feedback_the_frame_that_is_fed_back_is_judged():
+    network, test = smoke_network(), simulation.true_videos("balls4mass16", 4, 3, 4)
+    frames = simulation.imagine(network, test, 3, "binary")
+    assert set(frames.unique().tolist()) <= {0.0, 1.0}
+    psi, _ = evaluate.predict(network, test, real_steps=3, feedback="binary")
+    assert torch.equal(frames, (psi[2:].amax(2) > 0.4)[:, :, 0].float())
+    grey = simulation.imagine(network, test, 3)
+    assert torch.equal(grey[0] > 0.4, frames[0] > 0), "the first prediction still had a true frame"
+    rows = simulation.rolled(
+        network, "balls4mass16", count=4, real_steps=3, steps=4, feedback="binary", split="validation"
+    )
+    assert rows["near"].between(0, 1).all()
 
 
 def test_the_measures_are_those_of_their_version():
@@ -167,7 +195,7 @@ def test_the_measures_are_those_of_their_version():
     rows = simulation.rolled(smoke_network(), "balls4mass16", count=8, real_steps=3, steps=4)
     copied = simulation.copying(DATA, count=8, real_steps=3, steps=4)
     energy = simulation.true_energy(DATA, 8, 3, 4)
-    assert simulation.VERSION == 1, why
+    assert simulation.VERSION == 2, why
     np.testing.assert_allclose(rows["bce"], BCE, rtol=1e-3, err_msg=why)
     np.testing.assert_allclose(copied["wrong"], WRONG, rtol=1e-6, err_msg=why)
     np.testing.assert_allclose(copied["position"], POSITION, rtol=1e-3, err_msg=why)
