@@ -51,6 +51,22 @@ SEEDS: tuple[tuple[str, int], ...] = (
     ("balls4mass-authors_nem-k5", 1),
 )
 """Later rows with more seeds of the same model are what is added when everything before is finished."""
+FOUR = ("balls4mass-rnem-k5", "balls4mass-nem-k5", "balls4mass-lstm", "balls4mass-rnn")
+LONG_SEEDS: tuple[tuple[str, int], ...] = (
+    # Seeds 0 of all four come before any seed 1, so that comparisons are paired as early as possible.
+    *((model, seeds) for seeds in (1, 2, 3) for model in FOUR),
+    ("balls4mass-rnem_noatt-k5", 3),
+    ("balls3curtain-rnem-k5", 3),
+    ("balls3curtain-lstm", 3),
+    ("balls3curtain-rnn", 3),
+    ("balls3curtain-nem-k5", 3),
+    ("spaceinvaders-rnem-k4", 3),
+    ("spaceinvaders-nem-k4", 3),
+    ("spaceinvaders-lstm", 3),
+    ("balls4mass-rnem-k8", 3),
+    *((model, seeds) for seeds in (4, 5) for model in FOUR),
+)
+"""The same of the long campaign (profile ``long``)."""
 GUESSED_FLOPS = 2e10
 """Floating point operations a second of one thread, where no finished run says how fast this machine is."""
 
@@ -72,12 +88,11 @@ class Planned:
 def configs(profile: str) -> list[RunConfig]:
     """Every run of a profile's campaign, the most wanted first; of smoke, a test of machinery, what claims compare."""
     wanted: dict[tuple[str, int], RunConfig] = {}
-    for name, seeds in SEEDS:
+    for name, seeds in LONG_SEEDS if profile == "long" else SEEDS:
         if profile == "smoke":
             seeds = min(seeds, claims.MINIMUM_SEEDS) if name in compared() else 0
         for seed in range(seeds):
             wanted.setdefault((name, seed), config.named(f"{profile}-{name}").replace(seed=seed))
-    # Of models in one row all seeds 0 come before any seed 1, so that comparisons are paired as early as possible.
     return list(wanted.values())
 
 

@@ -185,14 +185,17 @@ class Rollout:
             print(f"wrote {self.out}: truth, prediction and grouping side by side, a row per video")
 
 
+Profile = Literal["smoke", "laptop", "long", "paper"]
+
+
 @dataclass
 class Campaign:
     """List the runs that the claims of a profile need, with their cost, and train what is missing.
     $ rnem campaign laptop --jobs 2
     """
 
-    profile: Annotated[Literal["smoke", "laptop", "paper"], Positional]
-    """Which size."""
+    profile: Annotated[Profile, Positional]
+    """Which size and budget."""
     jobs: int = 2
     """Runs trained at the same time."""
     threads: int = 1
@@ -201,6 +204,8 @@ class Campaign:
     """What to train on."""
     part: str = ""
     """Only runs with this in their names."""
+    allow_dirty: bool = False
+    """Train although rnem/ has uncommitted changes, so that nobody can say later with which code."""
     dry_run: bool = False
     """Only list them."""
 
@@ -220,6 +225,10 @@ class Campaign:
         print(f"{len(planned) - len(missing)} finished, {len(missing)} missing: {cost:.0f} thread-minutes")
         if self.dry_run or not missing:
             return 0
+        from rnem.provenance import environment
+
+        if self.profile != "smoke" and not self.allow_dirty and environment()["dirty"]:
+            raise UserError("rnem/ has uncommitted changes: commit them first, or give --allow-dirty")
         print(f"training {self.jobs} at a time, about {cost / self.jobs:.0f} minutes; stop and repeat this as you like")
         failed = campaign.train(planned, self.jobs, accelerator=self.accelerator, threads=self.threads)
         return 1 if failed else 0
@@ -231,8 +240,8 @@ class Reproduce:
     $ rnem reproduce --profile smoke
     """
 
-    profile: Literal["smoke", "laptop", "paper"]
-    """Which size: smoke tests the machinery, laptop is the book's, paper the authors'."""
+    profile: Profile
+    """Which size: smoke tests the machinery, laptop and long are the book's, paper is the authors'."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to train on."""
     jobs: int | None = None

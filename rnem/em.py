@@ -174,13 +174,12 @@ def unroll(
     """
     feedback = FEEDBACKS[feedback] if isinstance(feedback, str) else feedback
     state = initial_state(network, raw)
-    with fast.unrolling(network, linear=False):
-        for t in range(len(features) - 1):
-            real = real_steps is None or t < real_steps
-            x = features[t] if real else feedback.frame(state)
-            action = None if actions is None else network.embed(actions[t], action_order)
-            state = step(network, state, flip(x, flips[t]), features[t + 1] if real else feedback.target, action)
-            yield state
+    for t in range(len(features) - 1):
+        real = real_steps is None or t < real_steps
+        x = features[t] if real else feedback.frame(state)
+        action = None if actions is None else network.embed(actions[t], action_order)
+        state = step(network, state, flip(x, flips[t]), features[t + 1] if real else feedback.target, action)
+        yield state
 
 
 @dataclass

@@ -191,7 +191,10 @@ class Linear(nn.Linear):
 
 @contextmanager
 def unrolling(network: nn.Module, *, linear: bool = True) -> Iterator[None]:
-    """What all steps of an unroll share is computed once: phase kernels, and (``linear``) dense layers' gradients."""
+    """What all steps of an unroll share is computed once: phase kernels, and (``linear``) dense layers' gradients.
+
+    Weights must stay as they are until it is left.
+    """
     parts = [m for m in network.modules() if hasattr(m, "begin") and (linear or not isinstance(m, Linear))]
     for part in parts:
         part.begin()

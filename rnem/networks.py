@@ -206,6 +206,8 @@ class Pairwise(nn.Module):
 
     def forward(self, theta: Float[Tensor, "B K D"], action: Tensor | None) -> Float[Tensor, "B K 2*D"]:
         B, K, _ = theta.shape
+        if not torch.compiler.is_compiling():
+            self.attention = None  # not the last call's, where this one keeps none
         if action is not None:
             theta = torch.cat([theta, action], 2)  # (B,K,D+A)
         e = self.encode(theta.flatten(0, 1)).view(B, K, -1)

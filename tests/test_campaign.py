@@ -29,6 +29,39 @@ def test_every_model_that_a_claim_compares_is_trained_with_enough_seeds():
                 assert len(seeds[name]) >= claims.MINIMUM_SEEDS, (claim.id, model)
 
 
+def test_the_long_campaign_has_what_its_rules_compare_and_begins_with_one_seed_of_four_models():
+    runs_ = campaign.configs("long")
+    assert [f"{each.name}@{each.seed}" for each in runs_[:5]] == [
+        "long-balls4mass-rnem-k5@0", "long-balls4mass-nem-k5@0", "long-balls4mass-lstm@0", "long-balls4mass-rnn@0",
+        "long-balls4mass-rnem-k5@1",
+    ]  # fmt: skip
+    seeds = {}
+    for each in runs_:
+        seeds.setdefault(each.name, set()).add(each.seed)
+        assert each.training.stretches == (1, 2, 3, 4)
+        assert each.training.updates == (6000 if "invaders" in each.name else 12000)
+    for claim in claims.SECOND.values():
+        for comparison in claim.comparisons:
+            for model in filter(None, (comparison.subject, comparison.reference)):
+                name = evidence.run_name("long", comparison.measure.data, model)
+                assert len(seeds[name]) >= claims.MINIMUM_SEEDS, (claim.id, model)
+
+
+def test_a_campaign_refuses_uncommitted_code_unless_told_otherwise(two_rnns, monkeypatch):
+    from rnem import commands, provenance
+
+    trained = []
+    monkeypatch.setattr(campaign, "train", lambda planned, jobs, **options: trained.append(jobs) or [])
+    monkeypatch.setattr(provenance, "environment", lambda: {"dirty": True})
+    with pytest.raises(commands.UserError, match="uncommitted changes"):
+        commands.Campaign("laptop", accelerator="cpu")()
+    assert not trained
+    assert commands.Campaign("laptop", accelerator="cpu", allow_dirty=True)() == 0
+    monkeypatch.setattr(provenance, "environment", lambda: {"dirty": False})
+    assert commands.Campaign("laptop", accelerator="cpu")() == 0
+    assert len(trained) == 2
+
+
 def test_compared_models_see_as_many_sequences():
     seen = {(c.data.rstrip("0123456789"), c.training.updates, c.training.batch, c.training.steps)
             for c in campaign.configs("laptop")}  # fmt: skip

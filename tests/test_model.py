@@ -531,6 +531,28 @@ def test_two_stretches_are_one_long_sequence_but_for_the_gradient(model, path):
     assert abs(fresh - second) > 1e-4
 
 
+def test_attention_is_of_the_last_call_and_none_after_one_that_records_gradients():
+    net = network(path="fast")
+    states(net, *videos(net))
+    assert net.attention is not None
+    em.TrainingLoss(net)(*videos(net))
+    assert net.attention is None
+
+
+def test_an_open_unroll_shares_nothing_and_sees_new_weights():
+    """Its next step, and another call beside it, compute with the weights as they are then."""
+    plain, quick, arrays = pair("rnem", "tiny16", double=True)
+    with torch.no_grad():
+        unrolls = [em.unroll(net, *arrays[:3]) for net in (plain, quick)]
+        for unrolled in unrolls:
+            next(unrolled)
+        for net in (plain, quick):
+            for parameter in net.parameters():
+                parameter.mul_(1.5)
+        torch.testing.assert_close(*(next(unrolled).psi for unrolled in unrolls), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(*(states(net, *arrays)[-1].psi for net in (plain, quick)), rtol=1e-9, atol=1e-9)
+
+
 def test_both_paths_start_alike_and_an_unknown_one_is_refused():
     plain, quick = (network(path=path) for path in ("plain", "fast"))
     assert list(plain.state_dict()) == list(quick.state_dict())
