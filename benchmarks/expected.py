@@ -38,7 +38,7 @@ def over_seeds(found: list[Run], one: Callable[[Run], float]) -> str:
 
 def named(label: str, name: str, measured: Callable[[list[Run]], Row]) -> Row:
     """A table's row: the model, how many seeds are finished, what was measured, minutes a run."""
-    found = runs.best(name)
+    found = runs.exactly(name)
     if not found:
         return {}
     took = sum(run.manifest["wall_seconds"] for run in found) / 60 / len(found)
@@ -82,7 +82,7 @@ def balls() -> list[Row]:
     }
     rows = [named(label, f"laptop-balls4mass-{model}", measured) for model, label in models.items()]
     copied = frames("balls4mass32", "copy_last")
-    return [*rows, {"model": "copy the last frame"} | copied(runs.best("laptop-balls4mass-rnem-k5")[:1])]
+    return [*rows, {"model": "copy the last frame"} | copied(runs.exactly("laptop-balls4mass-rnem-k5")[:1])]
 
 
 def curtain() -> list[Row]:
@@ -120,7 +120,7 @@ def game() -> list[Row]:
         "order_rnem-k4": "R-NEM, actions in the authors' order",
     }
     rows = [named(label, f"laptop-spaceinvaders-{model}", measured) for model, label in models.items()]
-    copy = late(runs.best("laptop-spaceinvaders-rnem-k4")[0])
+    copy = late(runs.exactly("laptop-spaceinvaders-rnem-k4")[0])
     names = {"BCE (nats)": "copy", "BCE on pixels that change": "copy_moving"}
     return [
         *rows,

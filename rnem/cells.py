@@ -15,8 +15,9 @@ import pandas as pd
 import yaml
 
 from rnem import parameters
+from rnem.config import RUNS
 from rnem.provenance import repository
-from rnem.runs import Run, best, find
+from rnem.runs import Run, exactly, find
 
 VERDICT_CLASSES = {
     "replicated": "tip",
@@ -90,12 +91,12 @@ def profile() -> str:
 
 
 def resolve(declared: Iterable[str], chosen: parameters.Chosen) -> dict[str, list[Run]]:
-    """Run names and patterns -> name: one finished run per seed, the longest. A plain name is there even with none."""
+    """Run names and patterns -> name: one finished run per seed, exactly as named. A plain name is there with none."""
     patterns = [chosen.declared_run(pattern) for pattern in declared]
     plain = {pattern for pattern in patterns if not set(pattern) & set("*?[")}
-    names = {run.config.name for run in find()} if set(patterns) - plain else set()
+    names = {run.config.name for run in find()} & set(RUNS) if set(patterns) - plain else set()
     matched = plain | {name for name in names for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
-    return {name: best(name)[: chosen.seeds or None] for name in sorted(matched)}
+    return {name: exactly(name)[: chosen.seeds or None] for name in sorted(matched)}
 
 
 def runs(chapter: str) -> dict[str, list[Run]]:
@@ -120,7 +121,7 @@ def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: 
 
 
 def evidence(runs: Iterable[Run]) -> str:
-    """One sentence: profile, number of runs and seeds, minutes each, threads, hardware, commit."""
+    """Profile, number of runs and seeds, minutes each, threads, hardware, commit; versions of the code, if several."""
     runs = list(runs)
     if not runs:
         return "No run is in the cache."
@@ -131,8 +132,16 @@ def evidence(runs: Iterable[Run]) -> str:
         f"Profile *{_each(run.config.profile for run in runs)}*, {len(runs)} run{'s' * (len(runs) > 1)} "
         f"({seeds} seed{'s' * (seeds > 1)}), {took} minutes each on {_each(run.manifest['threads'] for run in runs)} "
         f"thread(s) of {_each(run.manifest['hardware'] for run in runs)}, "
-        f"commit {_each(str(run.manifest['commit'])[:8] for run in runs)}."
+        f"commit {_each(str(run.manifest['commit'])[:8] for run in runs)}{_reservations(runs)}."
     )
+
+
+def _reservations(runs: list[Run]) -> str:
+    """What a reader has to know about the code behind the runs: several versions of it, uncommitted changes."""
+    digests = {digest for run in runs for digest in run.manifest.get("code_digests", [run.manifest["code_digest"]])}
+    dirty = sum(bool(run.manifest["dirty"]) for run in runs)
+    text = f"; {len(digests)} versions of the training code" if len(digests) > 1 else ""
+    return text + (f"; {dirty} of the runs with uncommitted changes" if dirty else "")
 
 
 def provenance(runs: Iterable[Run]) -> pd.DataFrame:

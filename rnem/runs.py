@@ -28,7 +28,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from rnem.config import RunConfig, from_dict, identity, to_dict
+from rnem.config import RunConfig, from_dict, identity, named, to_dict
 from rnem.provenance import code_digest, environment, repository
 from rnem.storage import (
     MANIFEST,
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "Run", "RunError", "best", "code_digest", "data_root", "environment", "find", "finished", "folder", "folders",
-    "key", "load", "lock", "read_state", "repository", "runs_root", "save", "sweep", "verify", "work_folder",
-    "write_state",
+    "Run", "RunError", "best", "code_digest", "data_root", "environment", "exactly", "find", "finished", "folder",
+    "folders", "key", "load", "lock", "read_state", "repository", "runs_root", "save", "sweep", "verify",
+    "work_folder", "write_state",
 ]  # fmt: skip
 
 CONFIG, METRICS, WEIGHTS, TRUNK = "config.json", "metrics.csv", "weights.safetensors", "trunk.safetensors"
@@ -210,6 +210,15 @@ def best(name: str, seed: int | None = None, root: Path | str | None = None) -> 
     for run in sorted(find(name, seed=seed, root=root), key=lambda run: (run.config.semantics, run.updates, run.key)):
         chosen[run.seed] = run
     return [chosen[number] for number in sorted(chosen)]
+
+
+def exactly(name: str, root: Path | str | None = None) -> list[Run]:
+    """The finished runs of a named config, sorted by seed: those whose config is the named one at their seed.
+
+    A run of the same name that was trained shorter or longer is none of them: claims and pages compare equals.
+    """
+    config = named(name)
+    return [run for run in find(name, root=root) if run.config == config.replace(seed=run.seed)]
 
 
 def folders(root: Path | str | None = None) -> list[Path]:

@@ -14,7 +14,7 @@ import warnings
 import pytest
 import torch
 
-from rnem import runs
+from rnem import config, runs
 from rnem.config import RUNS, NetworkConfig, RunConfig, TrainingConfig, to_dict
 from rnem.runs import RunError
 
@@ -115,6 +115,21 @@ def test_best_is_the_longest_run_of_each_seed(tmp_path):
     assert runs.find(root=tmp_path / "absent") == []
 
 
+def test_a_named_run_is_one_whose_config_is_exactly_that(tmp_path):
+    """A run of ten updates under the same name is on no page and in no verdict; nor is one of an unknown name."""
+    named = config.named("smoke-balls4mass-rnn")
+    for seed in (1, 0):
+        save(tmp_path, named.replace(seed=seed))
+    before = [run.path for run in runs.exactly(named.name, tmp_path)]
+    assert [run.seed for run in runs.exactly(named.name, tmp_path)] == [0, 1]
+    save(tmp_path, named.replace(seed=9, updates=10))
+    save(tmp_path, named.replace(seed=1, updates=400))
+    assert [run.path for run in runs.exactly(named.name, tmp_path)] == before
+    assert len(runs.find(named.name, root=tmp_path)) == 4
+    with pytest.raises(KeyError, match="no run is named"):
+        runs.exactly("fixture", tmp_path)
+
+
 # ------------------------------------------------------------------------------------------------------------------ key
 
 
@@ -125,7 +140,7 @@ def test_the_key_of_a_config_is_what_it_always_was():
 
 OTHER = {
     "name": "other", "data": "other", "model": "nem", "autoencoder": "atari84", "optimizer": "muon", "path": "plain",
-    "precision": "bf16-mixed", "curriculum": ((10, 3),), "action_order": "authors",
+    "precision": "bf16-mixed", "curriculum": ((10, 3),), "action_order": "authors", "stretches": (2, 1),
 }  # fmt: skip
 
 
