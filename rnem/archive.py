@@ -208,6 +208,8 @@ def _problem(folder: Path) -> str | None:
     try:
         if problems := runs.verify(folder):
             return problems[0]
+        if unnamed := runs.strangers(folder):
+            return f"{unnamed[0]} is there, but {MANIFEST} does not name it"
         run = runs.load(folder)
         for name, kind in FACTS.items():
             if not isinstance(run.manifest.get(name), kind):

@@ -49,6 +49,8 @@ class Train:
     """What to train on."""
     devices: int = 1
     """How many of them."""
+    again: bool = False
+    """Where the finished run is broken, set its folder aside and train anew; a good one stays."""
     quiet: bool = False
     """No progress bar."""
 
@@ -59,11 +61,13 @@ class Train:
         at_least(1, threads=self.threads, devices=self.devices)
         import torch
 
-        from rnem import train
+        from rnem import runs, train
 
         available(self.accelerator, self.devices)
         if self.threads:
             torch.set_num_threads(self.threads)
+        if self.again:
+            runs.set_broken_aside(chosen)
         try:
             run = train.train(chosen, accelerator=self.accelerator, devices=self.devices, progress=not self.quiet)
         except train.TrainingError as error:
@@ -212,13 +216,14 @@ class Campaign:
         planned = [each for each in campaign.plan(self.profile) if self.part in each.config.name]
         if not planned:
             raise UserError(f"no run of the {self.profile} campaign has {self.part!r} in its name")
-        rows = [(each.label, str(each.config.training.updates), "finished" if each.finished else "missing",
-                 f"{each.seconds / 60:.0f}") for each in planned]  # fmt: skip
+        rows = [(each.label, str(each.config.training.updates), each.state, f"{each.seconds / 60:.0f}")
+                for each in planned]  # fmt: skip
         print_table(("run", "updates", "state", "thread-minutes"), rows)
-        missing = [each for each in planned if not each.finished]
-        cost = sum(each.seconds for each in missing) / 60
-        print(f"{len(planned) - len(missing)} finished, {len(missing)} missing: {cost:.0f} thread-minutes")
-        if self.dry_run or not missing:
+        states = [each.state for each in planned]
+        missing, broken = states.count("missing"), states.count("broken")
+        cost = sum(each.seconds for each in planned if each.state == "missing") / 60
+        print(f"{states.count('finished')} finished, {missing} missing: {cost:.0f} thread-minutes; {broken} broken")
+        if self.dry_run or not (missing or broken):
             return 0
         print(f"training {self.jobs} at a time, about {cost / self.jobs:.0f} minutes; stop and repeat this as you like")
         failed = campaign.train(planned, self.jobs, accelerator=self.accelerator, threads=self.threads)

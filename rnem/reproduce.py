@@ -42,7 +42,7 @@ class Plan:
     jobs: int
 
     def missing(self) -> list[campaign.Planned]:
-        return [each for each in self.runs if not each.finished]
+        return [each for each in self.runs if each.state == "missing"]
 
     def stale(self) -> list[tuple[book.Status, float]]:
         """A chapter is executed where it is out of date, and where a run that it may show is still to be trained."""
@@ -101,7 +101,9 @@ def _measured_plan(root: Path, chosen: Chosen, jobs: int | None, say: Callable[[
     configs, seconds = [each.config for each in todo.missing()], MEASURED[chosen.profile]
     say(f"measuring for about {seconds:.0f} s how fast this machine trains")
     cost = speed.cost(configs, seconds, chosen.device)
-    costed = [each if each.finished else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs]
+    costed = [
+        each if each.state != "missing" else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs
+    ]
     jobs = jobs or speed.jobs(configs[0], seconds, chosen.device, say)
     return dataclasses.replace(todo, runs=costed, jobs=jobs)
 
@@ -111,6 +113,9 @@ def describe(todo: Plan, say: Callable[[str], None] = print) -> None:
     missing, stale = todo.missing(), todo.stale()
     for each in missing:
         say(f"  train    {each.label:42} {_time(each.seconds)}")
+    for each in todo.runs:
+        if each.state == "broken":
+            say(f"  broken   {each.label}: {each.problem}")
     for status, seconds in stale:
         say(f"  execute  {status.chapter.name:42} {_time(seconds) if seconds else ''}".rstrip())
     training, chapters = sum(each.seconds for each in missing), sum(seconds for _, seconds in stale)
@@ -144,11 +149,12 @@ def graph(out: Path, chosen: Chosen) -> dict:
     ``runs``: missing run -> seconds; ``chapters``: chapter to execute -> the missing runs that it may show.
     """
     todo = plan(editions.sources(out, chosen), chosen, 1)
+    wanting = [each for each in todo.runs if not each.finished]  # a broken one too: its training says what to do
     shown = {
-        status.chapter.name: [each.label for each in todo.missing() if _shows(status.chapter, each.config.name)]
+        status.chapter.name: [each.label for each in wanting if _shows(status.chapter, each.config.name)]
         for status, _ in todo.stale()
     }
-    return {"runs": {each.label: each.seconds for each in todo.missing()}, "chapters": shown}
+    return {"runs": {each.label: each.seconds for each in wanting}, "chapters": shown}
 
 
 def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:

@@ -142,9 +142,12 @@ def folder_problems(
     for name in optional:
         if name in files and (path / name).exists():
             problems.append(file_problem(path, name, files[name], hashed=hash_optional))
-    strange = {item.name for item in path.iterdir() if not item.name.startswith(".")} - {*files, MANIFEST}
-    problems += [f"{name} is there, but {MANIFEST} does not name it" for name in sorted(strange)]
     return [problem for problem in problems if problem]
+
+
+def unnamed_files(path: Path, manifest: dict) -> list[str]:
+    """Names of what lies in a sealed folder beside its own files; nothing is read from there, so it does no harm."""
+    return sorted({item.name for item in path.iterdir()} - {*manifest["files"], MANIFEST})
 
 
 def file_problem(path: Path, name: str, expected: dict | None, hashed: bool = True) -> str | None:
@@ -211,9 +214,14 @@ def lock_file(path: Path) -> Path:
 def _set_aside(target: Path) -> None:
     if not target.exists():
         return
+    set_aside(target, "was broken; it is now {aside}, and a new run takes its place")
+
+
+def set_aside(target: Path, said: str) -> None:
+    """Rename a broken folder to a hidden one, and warn of it with the sentence ``said``."""
     aside = next(p for n in range(10**6) if not (p := target.parent / f".broken-{n}-{target.name}").exists())
     os.rename(target, aside)
-    warnings.warn(f"{target} was broken; it is now {aside.name}, and a new run takes its place", stacklevel=4)
+    warnings.warn(f"{target} {said.format(aside=aside.name)}", stacklevel=5)
 
 
 # -------------------------------------------------------------------------------------------------------------- writing

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from rnem import campaign, claims, config, evidence, runs
+from rnem.cli import main
 
 RNN = config.named("smoke-balls4mass-rnn")
 
@@ -68,6 +69,26 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(two_rnns):
     (problem,) = campaign.train([unknown, good], jobs=1, say=lambda text: None)
     assert problem.startswith("smoke-balls4mass-nobody@0: not finished: error: no run is named")
     assert runs.load(RNN).updates == RNN.training.updates
+
+
+def test_a_broken_run_is_reported_as_failed_and_the_others_go_on(two_rnns, monkeypatch, capsys):
+    for seed in (0, 1):
+        known = {"wall_seconds": 1.0, "updates": 40, "sequences_seen": 320}
+        runs.save(RNN.replace(seed=seed), weights={}, metrics=[{"update": 1}], manifest=known)
+    metrics = runs.folder(RNN) / "metrics.csv"
+    metrics.write_text("edited\n")
+    broken, good = campaign.plan("smoke")
+    assert (broken.state, good.state) == ("broken", "finished")
+    trained = []
+    monkeypatch.setattr(campaign.child, "run", lambda tasks, *_: (trained.append(t) or (t, "", 1.0) for t in tasks))
+    missing = dataclasses.replace(good, finished=False, seconds=1.0)
+    (problem,) = campaign.train([broken, missing], jobs=1, say=print)
+    assert problem.startswith(f"{RNN.name}@0: not finished: {runs.folder(RNN)}: metrics.csv is truncated")
+    assert problem in capsys.readouterr().out
+    assert trained == [missing]
+    assert metrics.read_text() == "edited\n"
+    assert main(["campaign", "smoke"]) == 1
+    assert "1 finished, 0 missing: 0 thread-minutes; 1 broken" in capsys.readouterr().out
 
 
 def test_an_interruption_ends_the_trainings_and_loses_nothing(two_rnns):

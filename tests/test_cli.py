@@ -319,6 +319,33 @@ def test_a_damaged_run_is_found_and_never_used(capsys, cached, tmp_path, monkeyp
     assert error.startswith("error: no finished run of")
 
 
+def test_files_beside_a_run_are_noted_and_a_broken_run_is_not_trained_anew(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    train = ["train", "smoke-balls4mass-rnn", "--updates", "1", "--accelerator", "cpu", "--quiet"]
+    assert main(train) == 0
+    (run,) = runs.find()
+    (run.path / "notes.txt").write_text("the best one\n")
+    created = run.manifest["created"]
+    capsys.readouterr()
+    assert main(["runs", "verify"]) == 0
+    assert capsys.readouterr().out.startswith(f"{run.path}: good, left alone beside it: notes.txt\n1 good, 0 broken")
+    assert main(["runs", "list"]) == 0
+    assert f"note: {run.label} is good, left alone beside it: notes.txt" in capsys.readouterr().out
+    assert main(train) == 0
+    assert (runs.load(run.path).manifest["created"], capsys.readouterr().err) == (created, "")
+
+    metrics = run.path / "metrics.csv"
+    metrics.write_bytes(damaged := metrics.read_bytes() + b"1\n")
+    said = fails(capsys, *train)
+    assert f"{run.path}: metrics.csv is edited" in said
+    assert "--again" in said
+    assert metrics.read_bytes() == damaged
+    assert main([*train, "--again"]) == 0
+    assert runs.verify(run.path) == []
+    (aside,) = runs.runs_root().glob(".broken-*")
+    assert (aside / "notes.txt").exists()
+
+
 def test_a_chapter_that_is_not_there(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("RNEM_BOOK", str(tmp_path))
     assert "there is no chapter 'nonsense'" in fails(capsys, "chapter", "nonsense")

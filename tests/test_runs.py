@@ -208,10 +208,31 @@ def test_an_edited_file_is_named(tmp_path):
     fails(run, r"metrics\.csv was edited")
 
 
-def test_a_file_that_does_not_belong_is_named(tmp_path):
+def test_files_that_do_not_belong_are_named_and_harm_nothing(tmp_path):
+    run, strangers = save(tmp_path), [".DS_Store", "Thumbs.db", "metrics.csv~", "notes.txt", "weights.pkl"]
+    for name in strangers:
+        (run.path / name).write_bytes(b"cos\nsystem\n")
+    assert runs.verify(run.path) == []
+    assert runs.strangers(run.path) == strangers
+    with warnings.catch_warnings(action="error"):
+        assert runs.find(root=tmp_path) == [runs.finished(CONFIG, tmp_path)] == [save(tmp_path, seed=2)] == [run]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".work") == [run.path.name]
+    flip(run.path / "metrics.csv", 0)
+    fails(run, r"metrics\.csv was edited")
+
+
+def test_a_broken_run_is_refused_until_it_is_set_aside(tmp_path):
     run = save(tmp_path)
-    (run.path / "weights.pkl").write_bytes(b"cos\nsystem\n")
-    fails(run, r"weights\.pkl is there, but manifest\.json does not name it")
+    runs.set_broken_aside(CONFIG, tmp_path)
+    assert runs.finished(CONFIG, tmp_path) == run, "a good one stays"
+    assert runs.finished(CONFIG.replace(seed=1), tmp_path) is None
+    flip(run.path / "metrics.csv", 0)
+    with pytest.raises(RunError, match=r"metrics\.csv was edited.*move the folder away, or .*`rnem train --again`$"):
+        runs.finished(CONFIG, tmp_path)
+    with pytest.warns(UserWarning, match=r"was broken; it is now \.broken-0-fixture-.*, and the run is trained anew"):
+        runs.set_broken_aside(CONFIG, tmp_path)
+    assert runs.finished(CONFIG, tmp_path) is None
+    assert len(list(tmp_path.glob(".broken-0-*/metrics.csv"))) == 1
 
 
 def test_a_link_is_no_file_of_a_run(tmp_path):
