@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -124,7 +125,9 @@ def plan(
 def operations(run: RunConfig) -> float:
     """Floating point operations of a whole training, counted on one step (backward: twice the forward)."""
     per_step = _operations_of_a_step(run.network) * run.training.batch
-    steps = sum(sequence_steps(run.training, update) for update in range(run.training.updates))
+    # The length of sequences changes only where a stage of the curriculum ends.
+    ends = {0, run.training.updates, *(min(end, run.training.updates) for end, _ in run.training.curriculum)}
+    steps = sum((end - start) * sequence_steps(run.training, start) for start, end in itertools.pairwise(sorted(ends)))
     return 3 * per_step * steps
 
 

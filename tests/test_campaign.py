@@ -8,6 +8,7 @@ import pytest
 
 from rnem import campaign, claims, config, evidence, runs
 from rnem.cli import main
+from rnem.train import sequence_steps
 
 RNN = config.named("smoke-balls4mass-rnn")
 
@@ -46,6 +47,13 @@ def test_operations_grow_with_components_batch_and_sequence_length():
     rnem = {k: campaign.operations(config.named(f"smoke-balls4mass-rnem-k{k}")) for k in (2, 4, 8)}
     pairs = {k: rnem[k] - k / 2 * rnem[2] for k in (4, 8)}  # beyond what grows with K
     assert pairs[8] / pairs[4] == pytest.approx((8 * 7 - 4 * 2) / (4 * 3 - 2 * 2)), "Υ grows with the pairs"
+
+
+def test_operations_are_counted_by_stages_as_by_updates():
+    run = RNN.replace(updates=50, curriculum=((7, 3), (20, 5), (80, 4)))
+    each = [sequence_steps(run.training, update) for update in range(50)]
+    assert set(each) == {3, 4, 5}
+    assert campaign.operations(run) == sum(each) * campaign.operations(RNN.replace(updates=1, steps=1, curriculum=()))
 
 
 def test_it_trains_what_is_missing_and_then_nothing(two_rnns):
