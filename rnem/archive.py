@@ -24,6 +24,7 @@ import filelock
 import torch
 
 from rnem import runs, storage
+from rnem.errors import RnemError
 from rnem.networks import build
 from rnem.runs import CONFIG, METRICS, TRUNK, WEIGHTS, Run
 from rnem.storage import MANIFEST
@@ -41,7 +42,7 @@ FACTS = {
 _MEMBER = re.compile(rf"([A-Za-z0-9_][A-Za-z0-9_.-]*)/({'|'.join(map(re.escape, LIMITS))})")
 
 
-class ArchiveError(ValueError):
+class ArchiveError(RnemError):
     """An archive that is refused as a whole, or cannot be had; one sentence that names it and why."""
 
 

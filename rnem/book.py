@@ -30,12 +30,13 @@ import jupytext
 import nbformat
 
 from rnem import cells, notebooks, parameters, runs, staleness, storage
+from rnem.errors import ChapterError, RnemError
 from rnem.provenance import environment, repository
 
 State = Literal["fresh", "stale", "missing", "failed"]
 
 
-class BookError(ValueError):
+class BookError(RnemError):
     """A chapter that cannot be read or executed; one sentence that names it and what is wrong."""
 
 
@@ -70,7 +71,7 @@ class Chapter:
         """What its front matter says it depends on: runs, data, parameters."""
         try:
             return cells.declared(self.source)
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ChapterError) as error:
             raise BookError(f"chapter {self.name}: {error}") from None
 
     def parameters(self, given: dict | None = None) -> dict:
@@ -81,7 +82,7 @@ class Chapter:
         """The profile, device and seeds of an execution."""
         try:
             return parameters.check(self.parameters(given))
-        except ValueError as error:
+        except ChapterError as error:
             raise BookError(f"chapter {self.name}: {error}") from None
 
     def runs(self, given: dict | None = None) -> dict[str, list[runs.Run]]:
@@ -261,7 +262,7 @@ def _prepared(chapter: Chapter, injected: dict) -> nbformat.NotebookNode:
 def _named(chapter: Chapter) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except ChapterError as error:
         raise BookError(f"chapter {chapter.name}: {error}") from None
 
 

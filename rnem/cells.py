@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from rnem import parameters
+from rnem.errors import ChapterError
 from rnem.provenance import repository
 from rnem.runs import Run, best, find
 
@@ -37,19 +38,19 @@ def book_root() -> Path:
 
 
 def declared(source: Path) -> dict:
-    """The ``rnem`` block in a chapter's front matter, with every key present; ValueError where it is wrong."""
+    """The ``rnem`` block in a chapter's front matter, with every key present; ChapterError where it is wrong."""
     text = source.read_text(encoding="utf-8")
     if not text.startswith("---\n") or "\n---\n" not in text[3:]:
-        raise ValueError(f"{source} has no front matter between two lines of ---")
+        raise ChapterError(f"{source} has no front matter between two lines of ---")
     try:
         block = yaml.safe_load(text[4 : text.index("\n---\n", 3)]).get("rnem") or {}
     except (yaml.YAMLError, AttributeError) as error:
-        raise ValueError(f"the front matter of {source} is no YAML: {' '.join(str(error).split())}") from None
+        raise ChapterError(f"the front matter of {source} is no YAML: {' '.join(str(error).split())}") from None
     for name, value in block.items():
         if name not in _DECLARES:
-            raise ValueError(f"{source} declares {name!r}, which is none of {', '.join(_DECLARES)}")
+            raise ChapterError(f"{source} declares {name!r}, which is none of {', '.join(_DECLARES)}")
         if not isinstance(value, _DECLARES[name]):
-            raise ValueError(f"{source} declares {name} as {value!r}, which is no {_DECLARES[name].__name__}")
+            raise ChapterError(f"{source} declares {name} as {value!r}, which is no {_DECLARES[name].__name__}")
     return {name: kind() for name, kind in _DECLARES.items()} | block
 
 

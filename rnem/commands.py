@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from rnem import config
 from rnem.arguments import (
     File,
     Name,
@@ -18,7 +19,6 @@ from rnem.arguments import (
     at_least,
     available,
     minutes,
-    named_run,
     print_table,
     probability,
     resolve,
@@ -55,10 +55,10 @@ class Train:
     """No progress bar."""
 
     def __call__(self) -> None:
-        chosen = named_run(self.name).replace(
+        at_least(1, updates=self.updates, threads=self.threads, devices=self.devices)
+        chosen = config.named(self.name).replace(
             seed=self.seed, **({} if self.updates is None else {"updates": self.updates})
         )
-        at_least(1, threads=self.threads, devices=self.devices)
         import torch
 
         from rnem import runs, train

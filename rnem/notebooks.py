@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from rnem.errors import ChapterError
 from rnem.parameters import SOURCE as PARAMETERS
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -47,7 +48,7 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
     notebook.metadata = nbformat.from_dict(kept)
     known = _add_parameters(notebook)
     if unknown := parameters.keys() - known:
-        raise ValueError(f"its parameters cell does not set {', '.join(sorted(unknown))}")
+        raise ChapterError(f"its parameters cell does not set {', '.join(sorted(unknown))}")
     if parameters:
         notebook.metadata["papermill"] = {}  # it takes both for granted, as in notebooks that it loaded itself
         for cell in notebook.cells:
@@ -72,7 +73,7 @@ def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     own = next((cell for cell in code if "parameters" in cell.metadata.get("tags", [])), None)
     if own is not None and own is not code[0]:
-        raise ValueError("its cell tagged `parameters` is not the first code cell, and all others may depend on it")
+        raise ChapterError("its cell tagged `parameters` is not the first code cell, and all others may depend on it")
     if own is None:
         own = nbformat.v4.new_code_cell("", metadata={"tags": ["parameters", "remove-input"]})
         notebook.cells.insert(notebook.cells.index(code[0]) if code else len(notebook.cells), own)
@@ -162,7 +163,9 @@ def _describe_figure(cell: nbformat.NotebookNode) -> None:
     """Alt text, caption and name that ``figures.save`` gave, as the cell metadata that MyST-NB reads."""
     said = [output.metadata.pop("rnem") for output in cell.outputs if "rnem" in output.get("metadata", {})]
     if len(said) > 1:
-        raise ValueError(f"one cell shows {' and '.join(s['name'] for s in said)}: give each figure a cell of its own")
+        raise ChapterError(
+            f"one cell shows {' and '.join(s['name'] for s in said)}: give each figure a cell of its own"
+        )
     for figure in said:
         options = cell.metadata.setdefault("mystnb", {})
         options["image"] = {"alt": figure["alt"], "align": "center"} | dict(options.get("image", {}))
@@ -176,7 +179,7 @@ def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNod
     old = [cell for cell in executed.cells if cell.cell_type == "code"]
     new = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if [cell.source for cell in old] != [cell.source for cell in new]:
-        raise ValueError("the code cells differ, so the outputs cannot be kept")
+        raise ChapterError("the code cells differ, so the outputs cannot be kept")
     for before, after in zip(old, new, strict=True):
         after.outputs, after.execution_count = copy.deepcopy(before.outputs), before.execution_count
         if "mystnb" in before.metadata:

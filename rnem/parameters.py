@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 from rnem.config import PROFILES, RUNS
+from rnem.errors import ChapterError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SOURCE = f"""\
@@ -54,23 +55,23 @@ class Chosen:
 
 
 def check(given: dict) -> Chosen:
-    """The parameters among ``given``, defaults for the rest; ValueError says which one is wrong, and what it may be."""
+    """The parameters among ``given``, defaults for the rest; ChapterError says which is wrong, and what it may be."""
     for name, value in given.items():
         if name in ("profile", "device"):
             allowed = PROFILES if name == "profile" else DEVICES
             if value not in allowed:
-                raise ValueError(f"parameter {name} is {value!r}, not one of {', '.join(allowed)}")
+                raise ChapterError(f"parameter {name} is {value!r}, not one of {', '.join(allowed)}")
             continue
         low, high = BOUNDS.get(name, (1, LARGEST))
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"parameter {name} is {value!r}, and must be a whole number from {low} to {high}")
+            raise ChapterError(f"parameter {name} is {value!r}, and must be a whole number from {low} to {high}")
     return Chosen(**{name: given[name] for name in ("profile", "device", "seeds") if name in given})
 
 
 def available(device: str) -> None:
-    """ValueError where PyTorch cannot use that device on this machine."""
+    """ChapterError where PyTorch cannot use that device on this machine."""
     import torch
 
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)()
     if not there:
-        raise ValueError(f"parameter device is {device!r}, and this machine has none that PyTorch can use")
+        raise ChapterError(f"parameter device is {device!r}, and this machine has none that PyTorch can use")

@@ -19,10 +19,12 @@ import filelock
 import safetensors.torch
 import torch
 
+from rnem.errors import RnemError
+
 MANIFEST = "manifest.json"
 
 
-class RunError(ValueError):
+class RunError(RnemError):
     """A run or checkpoint that cannot be used or written; one sentence that names the file and what is wrong."""
 
 

@@ -1,11 +1,13 @@
 """The command line: help that shows working examples, errors of the user in one line, faults of ours with traceback."""
 
 import errno
+import importlib
 import json
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,7 +17,8 @@ from PIL import Image
 
 from rnem import arguments, cli, commands_runs, runs
 from rnem.cli import main
-from rnem.config import RUNS
+from rnem.config import RUNS, NetworkConfig
+from rnem.errors import RnemError
 
 RUN = "smoke-balls4mass-rnem-k5"
 
@@ -185,7 +188,7 @@ def test_a_run_that_is_not_there(capsys, cached):
 
 
 def test_numbers_that_make_no_sense(capsys, cached):
-    assert "training.updates is 0" in fails(capsys, "train", RUN, "--updates", 0)
+    assert "--updates is 0, and must be at least 1" in fails(capsys, "train", RUN, "--updates", 0)
     assert "--threads is 0" in fails(capsys, "train", RUN, "--threads", 0)
     assert "--noise is 1.5" in fails(capsys, "evaluate", RUN, "--noise", 1.5)
     assert "--count is 0" in fails(capsys, "evaluate", RUN, "--count", 0)
@@ -366,6 +369,21 @@ def test_our_own_faults_keep_their_traceback(monkeypatch):
         monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(fault))
         with pytest.raises(type(fault)):
             main(["runs", "names"])
+
+
+def test_a_value_error_of_our_own_code_keeps_its_traceback(monkeypatch):
+    """It decides nothing where an error was raised: only errors that are meant for the user are one line."""
+    monkeypatch.setattr(commands_runs.RunsNames, "__call__", lambda self: NetworkConfig(model="nobody's"))
+    with pytest.raises(ValueError, match=r"network\.model is"):
+        main(["runs", "names"])
+
+
+@pytest.mark.parametrize("module", sorted(path.stem for path in Path(cli.__file__).parent.glob("[!_]*.py")))
+def test_every_error_class_of_ours_is_for_the_user(module):
+    """But for TrainingError, which the command turns into one."""
+    there = vars(importlib.import_module(f"rnem.{module}")).values()
+    ours = {c for c in there if isinstance(c, type) and issubclass(c, Exception) and c.__module__.startswith("rnem.")}
+    assert {c.__name__ for c in ours if not issubclass(c, RnemError)} <= {"TrainingError"}
 
 
 def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
