@@ -17,7 +17,7 @@ import yaml
 from rnem import parameters
 from rnem.errors import ChapterError
 from rnem.provenance import repository
-from rnem.runs import Run, best, find
+from rnem.runs import Run, best, find, runs_root
 
 VERDICT_CLASSES = {
     "replicated": "tip",
@@ -57,6 +57,7 @@ def declared(source: Path) -> dict:
 def use(**given):
     """A chapter's parameters, from its first cell: checked, then in force; a note for the page where needed."""
     global _chosen
+    parameters.declared_only(_injected(), given)
     _chosen = parameters.check(given)
     parameters.available(_chosen.device)
     if _chosen.profile != parameters.Chosen.profile:
@@ -64,6 +65,15 @@ def use(**given):
 
         return Markdown(_OTHER_PROFILE.format(profile=_chosen.profile))
     return None
+
+
+def _injected() -> list[str]:
+    """Names that papermill has set in this kernel: it takes any, in a cell that begins with its comment."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    history = shell.user_ns.get("In", []) if shell else []  # without a shell these are no cells of a notebook
+    return [name for cell in history if cell.startswith("# Parameters\n") for name in parameters.assigned(cell)]
 
 
 _OTHER_PROFILE = """\
@@ -99,8 +109,18 @@ def resolve(declared: Iterable[str], chosen: parameters.Chosen) -> dict[str, lis
 
 
 def runs(chapter: str) -> dict[str, list[Run]]:
-    """The runs that a chapter declares, in the profile that is shown: name -> one run per seed, sorted by seed."""
-    return resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"], _chosen)
+    """The runs that a chapter declares, in the profile that is shown: name -> one run per seed, sorted by seed.
+
+    ChapterError names those that are not finished and the chapter cannot do without, and the command that makes them.
+    """
+    found = resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"], _chosen)
+    if missing := [name for name, members in found.items() if not members]:
+        raise ChapterError(
+            f"chapter {chapter} needs finished runs that {runs_root()} does not have: {', '.join(missing)}; "
+            f"`rnem train {missing[0]} --seed 0` makes one, `rnem reproduce --profile {_chosen.profile}` all that the "
+            "book shows"
+        )
+    return found
 
 
 def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: str, runs: Iterable[Run]):

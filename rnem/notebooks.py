@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import hashlib
 import json
@@ -20,6 +19,7 @@ import yaml
 
 from rnem.errors import ChapterError
 from rnem.parameters import SOURCE as PARAMETERS
+from rnem.parameters import assigned
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
@@ -78,7 +78,7 @@ def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
         own = nbformat.v4.new_code_cell("", metadata={"tags": ["parameters", "remove-input"]})
         notebook.cells.insert(notebook.cells.index(code[0]) if code else len(notebook.cells), own)
     own.source = f"{PARAMETERS}\n{own.source}".rstrip()
-    names = [node.id for node in ast.walk(ast.parse(own.source)) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    names = assigned(own.source)
     check = f"from rnem import cells\n\ncells.use({', '.join(f'{name}={name}' for name in names)})"
     cell = nbformat.v4.new_code_cell(check, metadata={"tags": ["remove-input"]})
     notebook.cells.insert(notebook.cells.index(own) + 1, cell)

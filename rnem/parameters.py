@@ -9,7 +9,9 @@ shows other runs through the same text, and a value that is wrong ends it there,
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rnem.config import PROFILES, RUNS
@@ -66,6 +68,19 @@ def check(given: dict) -> Chosen:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ChapterError(f"parameter {name} is {value!r}, and must be a whole number from {low} to {high}")
     return Chosen(**{name: given[name] for name in ("profile", "device", "seeds") if name in given})
+
+
+def assigned(source: str) -> list[str]:
+    """Names that the code of a cell sets."""
+    return [node.id for node in ast.walk(ast.parse(source)) if isinstance(getattr(node, "ctx", None), ast.Store)]
+
+
+def declared_only(injected: Iterable[str], declared: Iterable[str]) -> None:
+    """ChapterError where a parameter is given that the chapter does not have: misspelt, it would change nothing."""
+    if unknown := sorted(set(injected) - set(declared)):
+        raise ChapterError(
+            f"this chapter has no parameter {', '.join(unknown)}; its parameters are {', '.join(declared)}"
+        )
 
 
 def available(device: str) -> None:

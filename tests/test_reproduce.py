@@ -133,6 +133,28 @@ def test_by_hand_papermill_shows_the_runs_of_another_profile(one, tmp_path):
     assert len(list((tmp_path / "data" / "measures").rglob("*.csv"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"profil": "smoke"}, "this chapter has no parameter profil; its parameters are profile, device, seeds, count"),
+        (
+            {"profile": "smoke"},
+            f"chapter one needs finished runs that .* does not have: {RNN.name}; `rnem train {RNN.name} --seed 0` "
+            "makes one, `rnem reproduce --profile smoke` all that the book shows",
+        ),
+    ],
+    ids=["a misspelt name", "runs that are not there"],
+)
+def test_by_hand_papermill_says_in_one_sentence_what_is_wrong(one, tmp_path, given, sentence):
+    notebook = notebooks.prepare(book.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(tmp_path / "one.ipynb", tmp_path / "out.ipynb", given, progress_bar=False)
+    assert caught.value.ename == "ChapterError"
+    assert re.fullmatch(sentence, caught.value.evalue)
+    assert caught.value.traceback == [f"ChapterError: {caught.value.evalue}"]
+
+
 def test_every_chapter_names_runs_and_data_through_its_profile():
     for each in book.chapters(REPOSITORY / "book"):
         code = "\n".join(cell.source for cell in each.read().cells if cell.cell_type == "code")
