@@ -24,7 +24,7 @@ Command = (
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Runs, subcommand("runs", description="The cache of finished runs.\n$ rnem runs list")]
     | Annotated[Chapter, subcommand("chapter")]
-    | Annotated[Data, subcommand("data", description="Videos in files.\n$ rnem data check balls4mass64.h5")]
+    | Annotated[Data, subcommand("data", description="Videos in files.\n$ rnem data check balls4mass64-test.h5")]
 )
 
 SETTINGS = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)

@@ -81,7 +81,7 @@ class Train:
 class Evaluate:
     """Measure a run on videos that it never saw.
     $ rnem evaluate laptop-balls4mass-rnem-k5@0 --count 500
-    $ rnem evaluate laptop-balls4mass-rnem-k5@0 --video balls4mass_rnem1.gif
+    $ rnem evaluate laptop-balls4mass-rnem-k5@0 --video balls4mass_rnem1
     """
 
     run: RunName
@@ -98,8 +98,8 @@ class Evaluate:
     """Bit-flip probability of the input frames (the authors evaluate with 0.2)."""
     real_steps: int | None = None
     """After so many steps feed the model its own predictions."""
-    video: Annotated[Path | None, arg(metavar="FILE.gif")] = None
-    """One of the authors' result videos, instead of ours."""
+    video: Annotated[Path | None, arg(metavar="VIDEO")] = None
+    """One of the authors' result videos, instead of ours: a GIF, or the name of a published one, downloaded once."""
     json: bool = False
     """Print JSON."""
 
@@ -133,7 +133,7 @@ class Evaluate:
         run = resolve(self.run)
         from rnem import yardstick
 
-        found = yardstick.evaluate_video(run, path)
+        found = yardstick.evaluate_video(run, yardstick.file_of(path))
         found["windows"] = {name: without_nan(numbers) for name, numbers in found["windows"].items()}
         if self.json:
             print(json.dumps(found, indent=2))
@@ -320,7 +320,7 @@ class DataWrite:
 @dataclass
 class DataCheck:
     """Say what is in a file of videos, ours or the authors', or what is wrong with it.
-    $ rnem data check balls4mass64.h5
+    $ rnem data check balls4mass64-test.h5
     """
 
     file: File

@@ -255,6 +255,27 @@ def test_evaluate_on_an_authors_video(capsys, cached, authors_video):
     assert {"bce_max", "bce_mixture", "wrong", "copy_last", "ari"} <= set(window)
 
 
+@pytest.mark.parametrize("name", ["balls4mass_rnem2", "balls4mass_rnem2.gif"])
+def test_a_published_video_is_downloaded_by_its_name(capsys, cached, authors_video, monkeypatch, name):
+    from rnem import authors_videos, yardstick
+
+    asked = []
+    monkeypatch.setattr(yardstick, "at_hand", lambda name: None)
+    monkeypatch.setattr(authors_videos.pooch, "retrieve", lambda url, *_, **__: asked.append(url) or authors_video)
+    monkeypatch.setattr(authors_videos.pooch, "os_cache", lambda _: authors_video.parent / "cache")
+    assert main(["evaluate", RUN, "--video", name, "--json"]) == 0
+    assert asked == [authors_videos.URL.format(commit=authors_videos.COMMIT, name="balls4mass_rnem2")]
+    said = capsys.readouterr()
+    assert json.loads(said.out)["frames"] == 16
+    assert "was downloaded unverified, as no hash of it is known" in said.err
+
+    def offline(*arguments, **keywords):
+        raise OSError("no network")
+
+    monkeypatch.setattr(authors_videos.pooch, "retrieve", offline)
+    assert "cannot download https://" in fails(capsys, "evaluate", RUN, "--video", name)
+
+
 def test_a_video_that_is_not_the_authors(capsys, cached, authors_video):
     folder = authors_video.parent
     (folder / "text.gif").write_text("no picture\n")
