@@ -97,15 +97,18 @@ def at_least(least: int, **values: int | None) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}, and must be at least {least}")
 
 
-def available(accelerator: str, devices: int) -> None:
+def available(accelerator: str, devices: int, flag: str = "accelerator") -> str:
+    """The accelerator that was asked for, or what "auto" means here; UserError where it, or so many, cannot be used."""
     import torch
 
-    if (accelerator == "cuda" and not torch.cuda.is_available()) or (
-        accelerator == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise UserError(f"--accelerator is {accelerator}, and this machine has none that PyTorch can use")
+    from rnem import provenance
+
+    accelerator = provenance.accelerator(accelerator)
+    if problem := provenance.accelerator_problem(accelerator):
+        raise UserError(f"--{flag} is {accelerator}, and {problem}")
     if accelerator == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"--devices is {devices}, and this machine has {torch.cuda.device_count()} GPUs")
+    return accelerator
 
 
 def without(flag: str, command, *others: str) -> None:

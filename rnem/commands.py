@@ -46,7 +46,7 @@ class Train:
     threads: int | None = None
     """Threads on the CPU (their number changes the last bits of a result)."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What to train on."""
+    """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     devices: int = 1
     """How many of them."""
     again: bool = False
@@ -63,13 +63,13 @@ class Train:
 
         from rnem import runs, train
 
-        available(self.accelerator, self.devices)
+        accelerator = available(self.accelerator, self.devices)
         if self.threads:
             torch.set_num_threads(self.threads)
         if self.again:
             runs.set_broken_aside(chosen)
         try:
-            run = train.train(chosen, accelerator=self.accelerator, devices=self.devices, progress=not self.quiet)
+            run = train.train(chosen, accelerator=accelerator, devices=self.devices, progress=not self.quiet)
         except train.TrainingError as error:
             raise UserError(str(error)) from error
         print(f"{run.label}: {run.updates} updates in {minutes(run)} minutes, {run.path}")
@@ -202,7 +202,7 @@ class Campaign:
     threads: int = 1
     """Threads of each on the CPU."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What to train on."""
+    """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     part: str = ""
     """Only runs with this in their names."""
     dry_run: bool = False
@@ -239,7 +239,7 @@ class Reproduce:
     profile: Literal["smoke", "laptop", "paper"]
     """Which size: smoke tests the machinery, laptop is the book's, paper the authors'."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What to train on."""
+    """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     jobs: int | None = None
     """Runs, and then chapters, at the same time; without it one a CPU core, or as many as a GPU gains by."""
     seeds: int | None = None
@@ -254,7 +254,7 @@ class Reproduce:
         from rnem import reproduce
         from rnem.parameters import Chosen
 
-        available(self.device, 1)
+        available(self.device, 1, "device")
         chosen = Chosen(self.profile, self.device, self.seeds or 0)
         out = self.out or (None if self.profile == Chosen.profile else Path("_build") / self.profile)
         return reproduce.run(chosen, out, jobs=self.jobs, dry_run=self.dry_run)

@@ -85,8 +85,7 @@ def declared_only(injected: Iterable[str], declared: Iterable[str]) -> None:
 
 def available(device: str) -> None:
     """ChapterError where PyTorch cannot use that device on this machine."""
-    import torch
+    from rnem.provenance import accelerator_problem
 
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)()
-    if not there:
-        raise ChapterError(f"parameter device is {device!r}, and this machine has none that PyTorch can use")
+    if problem := accelerator_problem(device):
+        raise ChapterError(f"parameter device is {device!r}, and {problem}")

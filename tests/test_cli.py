@@ -201,6 +201,23 @@ def test_an_accelerator_that_is_not_there(capsys, cached, monkeypatch):
     assert "--accelerator is cuda, and this machine has none" in fails(capsys, "train", RUN, "--accelerator", "cuda")
 
 
+def test_apples_gpus_are_taken_only_where_they_are_named_and_then_refused(capsys, cached, monkeypatch):
+    """They have no float64. Here PyTorch has no MPS at all: a tensor on it fails, as one of float64 does there."""
+    from rnem import provenance, speed, train
+
+    asked = []
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(train, "train", lambda *_, accelerator, **__: asked.append(accelerator) or runs.find(RUN)[0])
+    assert main(["train", RUN]) == 0
+    assert asked == ["cpu"]
+    assert not speed.uses_gpu("auto")
+    assert "--accelerator is mps, and it has no 64-bit numbers" in fails(capsys, "train", RUN, "--accelerator", "mps")
+    assert "--device is mps, and it has" in fails(capsys, "reproduce", "--profile", "smoke", "--device", "mps")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert provenance.accelerator("auto") == "cuda"
+
+
 def test_evaluate_prints_every_quantity(capsys, cached):
     words = ["evaluate", RUN, "--count", "2", "--frames", "4"]
     assert main(words) == 0
