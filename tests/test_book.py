@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import torch
+import yaml
 from sphinx.errors import ExtensionError
 
-from rnem import book, cells, claims, notebooks, runs, sphinx_guard, sphinx_source, staleness
+from rnem import book, cells, claims, notebooks, runs, sphinx_buttons, sphinx_guard, sphinx_source, staleness
 from rnem.config import named
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -343,6 +344,22 @@ def test_published_figures_are_files_with_their_history(built):
     assert sidecar["command"] == "rnem chapter drawing"
     assert all((built / "figures" / name).stat().st_size > 1000 for name in sidecar["files"])
     assert sorted(path.name for path in (built / "figures").iterdir()) == ["drawing.json", "drawing.png", "drawing.svg"]
+
+
+def test_buttons_lead_to_the_repository_that_is_set_and_to_none_where_it_is_not(built, tmp_path):
+    text = Page(built / "_build/html/chapters/drawing.html").text
+    url = yaml.safe_load((built / "_config.yml").read_text())["repository"]["url"]
+    assert ("mybinder.org" in text, "colab.research.google.com" in text) == 2 * (bool(url),)
+    for url in ("", "https://github.com/somebody/rnem"):
+        (tmp_path / "_config.yml").write_text(f'repository: {{url: "{url}"}}\n')
+        source = book.chapter("drawing", built / "book").read()
+        prepared = notebooks.prepare(source, {}, tmp_path / "_config.yml").cells
+        cloned = [re.search(r"git clone --quiet --depth 1 (\S+)", cell.source) for cell in prepared]
+        assert [match[1] for match in cloned if match] == [url] * bool(url)
+        config = SimpleNamespace(html_theme_options={"repository_url": url})
+        sphinx_buttons.buttons(None, config)
+        options = config.html_theme_options
+        assert bool(options["launch_buttons"]) == options["use_repository_button"] == bool(url)
 
 
 def test_equations_show_without_a_network(built):
