@@ -119,6 +119,7 @@ def test_a_file_cut_off_by_a_broken_download_is_named(capsys, tmp_path):
     [
         ({"features": None}, "no data set features"),
         ({"features": np.zeros((4, 3, 8, 8))}, r"shape \(4,3,8,8\)"),
+        ({"features": np.zeros((4, 3, 64, 48, 1))}, r"frames of 64 x 48 pixels, and only square ones can be used"),
         ({"groups": np.zeros((4, 2, 8, 8, 1))}, r"shape \(4,2,8,8,1\), which does not fit"),
         ({"features": filled(np.nan)}, "NaN or infinity, first at frame 2 of sequence 1"),
         ({"features": filled(1.5)}, r"outside 0\.\.1"),
