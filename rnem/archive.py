@@ -67,8 +67,8 @@ def pack(chosen: Iterable[Run], out: Path | str, trunk: bool = False) -> None:
     for path in paths:
         if problems := runs.verify(path):
             raise runs.RunError(f"{path}: {problems[0]}")
-    temporary = out.with_name(f".{out.name}.tmp")
     with storage.writing(f"archive {out}"):
+        temporary = storage.temporary_name(out)
         try:
             with open(temporary, "wb") as file:
                 with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:

@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from rnem import storage
 from rnem.errors import ChapterError
 from rnem.parameters import SOURCE as PARAMETERS
 from rnem.parameters import assigned
@@ -195,7 +196,7 @@ def digest(notebook: nbformat.NotebookNode) -> str:
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = storage.temporary_name(path)
     try:
         temporary.write_text(nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n", encoding="utf-8")
         os.replace(temporary, path)

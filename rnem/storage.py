@@ -7,10 +7,13 @@ files and a ``manifest.json`` with the size and hash of each, and of itself; it 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +25,8 @@ import torch
 from rnem.errors import RnemError
 
 MANIFEST = "manifest.json"
+ABANDONED = 3600
+"""Seconds after which nobody is writing a temporary file any more; it takes one or two."""
 
 
 class RunError(RnemError):
@@ -237,9 +242,21 @@ def write_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def temporary_name(path: Path) -> Path:
+    """Where a file is written before it is moved to ``path``: a name of this writer's own, as there may be others.
+
+    What writers that were killed left there an hour ago or earlier is removed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Make a file appear, or replace an older one, in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_name(path)
     try:
         write_file(temporary, data)
         os.replace(temporary, path)

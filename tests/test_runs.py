@@ -14,7 +14,7 @@ import warnings
 import pytest
 import torch
 
-from rnem import runs
+from rnem import runs, storage
 from rnem.config import RUNS, NetworkConfig, RunConfig, TrainingConfig, to_dict
 from rnem.runs import RunError
 
@@ -410,6 +410,32 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path):
 def test_a_folder_in_place_of_a_checkpoint_gives_one_sentence(tmp_path):
     with pytest.raises(RunError, match="cannot be read: Is a directory"):
         runs.read_state(tmp_path)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
+    """As two chapters that are executed at once and keep the same measurement."""
+    path, write, others = tmp_path / "table.csv", storage.write_file, [b"second"]
+
+    def interrupted(temporary, data):
+        write(temporary, data[:2])
+        if others:
+            storage.replace_file(path, others.pop())
+        write(temporary, data)
+
+    monkeypatch.setattr(storage, "write_file", interrupted)
+    storage.replace_file(path, b"first")
+    assert path.read_bytes() == b"first"
+    assert [item.name for item in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_what_a_killed_writer_left_goes_after_a_while_and_a_living_ones_stays(tmp_path):
+    old, new, other = (tmp_path / f".{name}.tmp" for name in ("table.csv.7-0a", "table.csv.8-0b", "other.csv.7-0a"))
+    for left in (old, new, other):
+        left.touch()
+    for left in (old, other):
+        os.utime(left, times=(0, 0))
+    storage.replace_file(tmp_path / "table.csv", b"1")
+    assert {item.name for item in tmp_path.iterdir()} == {"table.csv", new.name, other.name}
 
 
 # ---------------------------------------------------------------------------------------------------------------- disks
