@@ -1,5 +1,6 @@
 """The book publishes a notebook only if it is what its inputs give: nothing stale, failed or edited goes unnoticed."""
 
+import ast
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas
 import pytest
 import torch
 import yaml
@@ -455,6 +457,25 @@ def test_every_figure_file_says_where_it_came_from():
             assert path.name in sidecar["files"]
             assert sidecar["alt"]
             assert sidecar["command"].startswith("rnem chapter ")
+
+
+def test_no_chapter_runs_what_a_file_says():
+    for each in book.chapters(REPOSITORY / "book"):
+        for cell in each.read().cells:
+            tree = ast.parse(cell.source if cell.cell_type == "code" else "")
+            called = {
+                node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")
+            }
+            assert not called & {"eval", "exec", "compile", "__import__"}, each.name
+
+
+def test_the_recipes_page_reads_the_curricula_of_the_table(monkeypatch):
+    monkeypatch.delenv("RNEM_DATA", raising=False)
+    page = book.chapter("recipe", REPOSITORY / "book").read()
+    (code,) = [cell.source for cell in page.cells if "recipe.csv" in cell.source]
+    scope = {"ast": ast, "pd": pandas, "runs": runs, "Markdown": str}
+    exec(code, scope)
+    assert set(scope["shown"]["curriculum"]) == {"", "6 steps up to 70%"}
 
 
 def test_every_chapter_is_in_the_table_of_contents():
