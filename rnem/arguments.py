@@ -97,6 +97,12 @@ def at_least(least: int, **values: int | None) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}, and must be at least {least}")
 
 
+def seed_in_range(seed: int) -> None:
+    """UserError where a seed is none that the generators take."""
+    if not 0 <= seed < 2**64:
+        raise UserError(f"--seed is {seed}, and must be a whole number from 0 to 2^64 - 1")
+
+
 def available(accelerator: str, devices: int, flag: str = "accelerator") -> str:
     """The accelerator that was asked for, or what "auto" means here; UserError where it, or so many, cannot be used."""
     import torch

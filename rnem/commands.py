@@ -22,6 +22,7 @@ from rnem.arguments import (
     print_table,
     probability,
     resolve,
+    seed_in_range,
     videos_for,
     without,
     without_nan,
@@ -56,6 +57,7 @@ class Train:
 
     def __call__(self) -> None:
         at_least(1, updates=self.updates, threads=self.threads, devices=self.devices)
+        seed_in_range(self.seed)
         chosen = config.named(self.name).replace(
             seed=self.seed, **({} if self.updates is None else {"updates": self.updates})
         )
@@ -306,6 +308,7 @@ class DataWrite:
 
     def __call__(self) -> None:
         at_least(1, count=self.count, frames=self.frames)
+        seed_in_range(self.seed)
         from tqdm import tqdm
 
         from rnem import videos

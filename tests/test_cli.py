@@ -197,6 +197,22 @@ def test_numbers_that_make_no_sense(capsys, cached):
     assert "16 x 16 pixels, and balls4mass32 has 32 x 32" in fails(capsys, "evaluate", RUN, "--data", "balls4mass32")
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, -(10**30)])
+def test_a_seed_that_no_generator_takes(capsys, tmp_path, monkeypatch, seed):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    sentence = f"--seed is {seed}, and must be a whole number from 0 to 2^64 - 1"
+    assert sentence in fails(capsys, "train", RUN, "--updates", 1, f"--seed={seed}")
+    assert sentence in fails(capsys, "data", "write", "balls4mass16", f"--seed={seed}", "--out", tmp_path / "a.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_seed_is_trained_and_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    words = ["train", "smoke-balls4mass-rnn", "--updates", "1", "--accelerator", "cpu", "--quiet"]
+    assert main([*words, "--seed", str(2**64 - 1)]) == 0
+    assert arguments.resolve(f"smoke-balls4mass-rnn@{2**64 - 1}").seed == 2**64 - 1
+
+
 def test_an_accelerator_that_is_not_there(capsys, cached, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "--accelerator is cuda, and this machine has none" in fails(capsys, "train", RUN, "--accelerator", "cuda")
