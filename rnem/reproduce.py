@@ -75,11 +75,11 @@ def run(
     begun = time.monotonic()
     with editions.trial(out, chosen) as root:
         todo = plan(root, chosen, jobs or speed.cores())
-    if todo.missing() and not dry_run and speed.uses_gpu(chosen.device):
-        todo = _measured(todo, chosen, jobs, say)
-    elif todo.missing():  # on a CPU a measurement would take minutes, and decide nothing but the estimate
-        say(ESTIMATED)
-    describe(todo, say)
+        if todo.missing() and not dry_run and speed.uses_gpu(chosen.device):
+            todo = _measured(todo, chosen, jobs, say)
+        elif todo.missing():  # on a CPU a measurement would take minutes, and decide nothing but the estimate
+            say(ESTIMATED)
+        describe(todo, say)  # it reads the chapters of a trial, which are gone afterwards
     if dry_run:
         return 0
     root = editions.sources(out, chosen)

@@ -280,6 +280,14 @@ def test_a_dry_run_says_what_there_is_to_do_and_leaves_no_trace(one, tmp_path, m
     assert not (tmp_path / "data").exists()
 
 
+def test_a_dry_run_names_chapters_that_are_fresh_until_then(one, tmp_path, monkeypatch):
+    fresh = lambda root: [book.Status(each, "fresh", "", {}) for each in book.chapters(root)]  # noqa: E731
+    monkeypatch.setattr(book, "status", fresh)
+    said = []
+    assert reproduce.run(SMOKE, tmp_path / "out", dry_run=True, say=said.append) == 0
+    assert [line.split()[:2] for line in said if "fresh until" in line] == [["execute", "one"]]
+
+
 def test_the_smoke_campaign_is_what_claims_compare_with_three_seeds():
     smoke = campaign.configs("smoke")
     assert {run.name.removeprefix("smoke-") for run in smoke} == campaign.compared()
