@@ -229,6 +229,7 @@ def test_apples_gpus_are_taken_only_where_they_are_named_and_then_refused(capsys
     assert main(["train", RUN]) == 0
     assert asked == ["cpu"]
     assert not speed.uses_gpu("auto")
+    capsys.readouterr()
     assert "--accelerator is mps, and it has no 64-bit numbers" in fails(capsys, "train", RUN, "--accelerator", "mps")
     assert "--device is mps, and it has" in fails(capsys, "reproduce", "--profile", "smoke", "--device", "mps")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
