@@ -58,8 +58,7 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"].append("remove-input")
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
-    if url := (settings.get("repository") or {}).get("url"):
+    if url := address(config):
         colab = nbformat.v4.new_code_cell(_COLAB.format(url=url), metadata={"tags": ["remove-cell"]})
         notebook.cells.insert(0, colab)
     for number, cell in enumerate(notebook.cells):
@@ -67,6 +66,12 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
         _tidy(cell)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def address(config: Path) -> str:
+    """The repository's public address of a ``_config.yml``, or ""."""
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
+    return (settings.get("repository") or {}).get("url") or ""
 
 
 def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
@@ -177,8 +182,8 @@ def _describe_figure(cell: nbformat.NotebookNode) -> None:
 
 def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A prepared notebook with the outputs of an executed one that has the same code cells."""
-    old = [cell for cell in executed.cells if cell.cell_type == "code"]
-    new = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    old, new = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (executed, notebook))
+    old, new = ([cell for cell in each if "google.colab" not in cell.source] for each in (old, new))  # it has no output
     if [cell.source for cell in old] != [cell.source for cell in new]:
         raise ChapterError("the code cells differ, so the outputs cannot be kept")
     for before, after in zip(old, new, strict=True):

@@ -213,7 +213,7 @@ def test_cells_get_the_runs_that_the_chapter_declares_and_its_parameters(execute
     printed = [out.text for cell in notebook.cells for out in cell.get("outputs", []) if "text" in out]
     assert printed == ["seeds [0] count 3 <object object at 0x…>\n"]
     (table,) = [out.data["text/html"] for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out]
-    assert re.findall(r'table id="(.*?)"', table) == ["T_cell-6"]  # pandas draws another id each time
+    assert re.findall(r'table id="(.*?)"', table) == ["T_cell-5"]  # pandas draws another id each time
     (injected,) = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "remove-input" in injected.metadata["tags"]
 
@@ -250,6 +250,19 @@ def test_where_only_prose_changed_outputs_are_kept_and_nothing_runs(root, monkey
     assert "Three *words*" in text
     assert "seeds [0] count 3" in text
     assert state(root) == ("fresh", "")
+
+
+def test_where_the_repository_got_another_address_its_cell_comes_and_nothing_runs(root, monkeypatch):
+    monkeypatch.setattr(notebooks, "run", lambda *_: pytest.fail("it ran"))
+    for url in ("https://github.com/somebody/rnem", ""):
+        settings = yaml.safe_load((root / "_config.yml").read_text())
+        settings["repository"]["url"] = url
+        (root / "_config.yml").write_text(yaml.safe_dump(settings))
+        assert state(root) == ("stale", "address of the repository changed")
+        text = book.execute("small").read_text()
+        assert ("git clone" in text) == bool(url)
+        assert "seeds [0] count 3" in text
+        assert state(root) == ("fresh", "")
 
 
 def test_what_a_killed_execution_left_goes_with_the_next_call_for_that_chapter(root):
