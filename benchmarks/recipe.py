@@ -21,6 +21,7 @@ import torch
 
 from rnem import config, provenance, train
 
+DEVICE = provenance.accelerator("auto")
 TABLE = provenance.repository() / "data" / "search" / "recipe.csv"
 SHOWN = (
     *("loss", "training_loss", "bce", "relational", "wrong", "copy_last", "ari"),
@@ -57,7 +58,7 @@ def seconds_an_update(run: config.RunConfig, steps: int) -> float:
     with tempfile.TemporaryDirectory() as root:
         for count in (SHORT, SHORT, LONG):  # the first warms up
             begun = time.monotonic()
-            train.train(run, root=root, progress=False, stop_after=count)
+            train.train(run, root=root, accelerator=DEVICE, progress=False, stop_after=count)
             seconds[count] = time.monotonic() - begun
     return (seconds[LONG] - seconds[SHORT]) / (LONG - SHORT)
 
@@ -88,7 +89,7 @@ def main() -> None:
     base = variant(given.model, changes).replace(seed=given.seed)
     run = scheduled(base, shares, given.updates or updates_within(given.minutes, base, shares))
     with tempfile.TemporaryDirectory() as root:
-        done = train.train(run, root=root, progress=False)
+        done = train.train(run, root=root, accelerator=DEVICE, progress=False)
         rows = done.metrics()
     last = rows.iloc[-1]
     row = {

@@ -24,6 +24,7 @@ import filelock
 import torch
 
 from rnem import runs, storage
+from rnem.errors import RnemError
 from rnem.networks import build
 from rnem.runs import CONFIG, METRICS, TRUNK, WEIGHTS, Run
 from rnem.storage import MANIFEST
@@ -41,7 +42,7 @@ FACTS = {
 _MEMBER = re.compile(rf"([A-Za-z0-9_][A-Za-z0-9_.-]*)/({'|'.join(map(re.escape, LIMITS))})")
 
 
-class ArchiveError(ValueError):
+class ArchiveError(RnemError):
     """An archive that is refused as a whole, or cannot be had; one sentence that names it and why."""
 
 
@@ -66,8 +67,8 @@ def pack(chosen: Iterable[Run], out: Path | str, trunk: bool = False) -> None:
     for path in paths:
         if problems := runs.verify(path):
             raise runs.RunError(f"{path}: {problems[0]}")
-    temporary = out.with_name(f".{out.name}.tmp")
     with storage.writing(f"archive {out}"):
+        temporary = storage.temporary_name(out)
         try:
             with open(temporary, "wb") as file:
                 with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -208,6 +209,8 @@ def _problem(folder: Path) -> str | None:
     try:
         if problems := runs.verify(folder):
             return problems[0]
+        if unnamed := runs.strangers(folder):
+            return f"{unnamed[0]} is there, but {MANIFEST} does not name it"
         run = runs.load(folder)
         for name, kind in FACTS.items():
             if not isinstance(run.manifest.get(name), kind):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from rnem import config
+from rnem.errors import RnemError
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ File = Annotated[Path, Positional, arg(metavar="FILE")]
 Split = Literal["training", "validation", "test"]
 
 
-class UserError(ValueError):
+class UserError(RnemError):
     """What the user can put right; one sentence."""
 
 
@@ -38,16 +39,9 @@ def resolve(text: str) -> Run:
         raise UserError(f"{text!r} is no run: after the @ comes a seed, such as {name}@0")
     found = runs.best(name, int(seed) if seed else None)
     if not found:
-        command = f"rnem train {named_run(name).name} --seed {seed or 0}"
+        command = f"rnem train {config.named(name).name} --seed {seed or 0}"
         raise UserError(f"no finished run of {text} in {runs.runs_root()}; `{command}` makes one")
     return max(found, key=lambda run: (run.updates, -run.seed))
-
-
-def named_run(name: str) -> config.RunConfig:
-    try:
-        return config.named(name)
-    except KeyError as error:
-        raise UserError(error.args[0]) from None
 
 
 def videos_for(run: Run, data: str | None, split: str, count: int, frames: int) -> Videos:
@@ -103,15 +97,24 @@ def at_least(least: int, **values: int | None) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}, and must be at least {least}")
 
 
-def available(accelerator: str, devices: int) -> None:
+def seed_in_range(seed: int) -> None:
+    """UserError where a seed is none that the generators take."""
+    if not 0 <= seed < 2**64:
+        raise UserError(f"--seed is {seed}, and must be a whole number from 0 to 2^64 - 1")
+
+
+def available(accelerator: str, devices: int, flag: str = "accelerator") -> str:
+    """The accelerator that was asked for, or what "auto" means here; UserError where it, or so many, cannot be used."""
     import torch
 
-    if (accelerator == "cuda" and not torch.cuda.is_available()) or (
-        accelerator == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise UserError(f"--accelerator is {accelerator}, and this machine has none that PyTorch can use")
+    from rnem import provenance
+
+    accelerator = provenance.accelerator(accelerator)
+    if problem := provenance.accelerator_problem(accelerator):
+        raise UserError(f"--{flag} is {accelerator}, and {problem}")
     if accelerator == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"--devices is {devices}, and this machine has {torch.cuda.device_count()} GPUs")
+    return accelerator
 
 
 def without(flag: str, command, *others: str) -> None:

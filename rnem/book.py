@@ -9,10 +9,11 @@ what else the chapter depends on, so that staleness is decided without executing
       data: [videos/balls4mass32-test.h5]                         # files below the data folder
       parameters: {videos: 500}                                   # what papermill injects, where not the cell's own
 
-The inputs are: code cells and declaration, prose, each ``rnem`` module that the cells import directly or not, each run
-(its manifest's digest covers weights and metrics), each data file, and the parameters. The notebook stores all of them,
-so that a stale one can say WHICH changed. Runs and data are the laptop's where no parameter says otherwise: with
-``parameters: {profile: smoke}`` the same declaration is about the runs and videos of that profile (rnem.parameters).
+The inputs are: code cells and declaration, prose, the repository's address (of the Colab cell), each ``rnem`` module
+that the cells import directly or not, each run (its manifest's digest covers weights and metrics), each data file, and
+the parameters. The notebook stores all of them, so that a stale one can say WHICH changed. Runs and data are the
+laptop's where no parameter says otherwise: with ``parameters: {profile: smoke}`` the same declaration is about the runs
+and videos of that profile (rnem.parameters).
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ import jupytext
 import nbformat
 
 from rnem import cells, notebooks, parameters, runs, staleness, storage
+from rnem.errors import ChapterError, RnemError
 from rnem.provenance import environment, repository
 
+ADDRESS = "address of the repository"
 State = Literal["fresh", "stale", "missing", "failed"]
 
 
-class BookError(ValueError):
+class BookError(RnemError):
     """A chapter that cannot be read or executed; one sentence that names it and what is wrong."""
 
 
@@ -70,7 +73,7 @@ class Chapter:
         """What its front matter says it depends on: runs, data, parameters."""
         try:
             return cells.declared(self.source)
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ChapterError) as error:
             raise BookError(f"chapter {self.name}: {error}") from None
 
     def parameters(self, given: dict | None = None) -> dict:
@@ -81,7 +84,7 @@ class Chapter:
         """The profile, device and seeds of an execution."""
         try:
             return parameters.check(self.parameters(given))
-        except ValueError as error:
+        except ChapterError as error:
             raise BookError(f"chapter {self.name}: {error}") from None
 
     def runs(self, given: dict | None = None) -> dict[str, list[runs.Run]]:
@@ -129,6 +132,7 @@ def inputs(chapter: Chapter, given: dict | None = None) -> dict[str, str]:
         "code cells": staleness.digest([code, declared["runs"], declared["data"]]),
         "prose": staleness.digest(chapter.source.read_text(encoding="utf-8")),
         "parameters": staleness.digest(chapter.parameters(given)),
+        ADDRESS: staleness.digest(notebooks.address(chapter.root.parent / "_config.yml")),
     }
     with _named(chapter):
         modules = {name: staleness.module_path(name) for name in staleness.imported(code)}
@@ -192,8 +196,9 @@ def execute(
 ) -> Path:
     """Execute a chapter and publish its notebook and figures together, or nothing; the notebook's path.
 
-    A fresh one is left alone unless ``force``; where only prose changed, outputs are kept and nothing runs. With
-    parameters ``given`` other than the declared ones the notebook goes to ``output`` and the book stays as it is.
+    A fresh one is left alone unless ``force``; where only prose or the repository's address changed, outputs are kept
+    and nothing runs. With parameters ``given`` other than the declared ones the notebook goes to ``output``, and the
+    book stays as it is.
     BookError names the cell and its error; the old notebook stays, the failed one is kept below ``_build/failed``.
     RunError where the disk is full or read-only.
     """
@@ -210,7 +215,8 @@ def execute(
         old = state_of(this)
         if old.state == "fresh" and not force:
             return this.notebook
-        if old.state == "stale" and old.why == "prose changed" and not force:
+        shown_only = {f"{name} changed" for name in ("prose", ADDRESS)}
+        if old.state == "stale" and set(old.why.split("; ")) <= shown_only and not force:
             new = notebooks.with_outputs(_prepared(this, this.parameters()), published(this))
             _stamp(new, old.record | {"inputs": inputs(this), "key": key(inputs(this))})
             notebooks.write(new, this.notebook)
@@ -261,7 +267,7 @@ def _prepared(chapter: Chapter, injected: dict) -> nbformat.NotebookNode:
 def _named(chapter: Chapter) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except ChapterError as error:
         raise BookError(f"chapter {chapter.name}: {error}") from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -79,10 +80,16 @@ class Planned:
     finished: bool
     seconds: float
     """What it took, or what it will take on one thread of this machine."""
+    problem: str = ""
+    """What is wrong with its folder, where there is one that is broken: it is then not trained."""
 
     @property
     def label(self) -> str:
         return f"{self.config.name}@{self.config.seed}"
+
+    @property
+    def state(self) -> str:
+        return "finished" if self.finished else "broken" if self.problem else "missing"
 
 
 def configs(profile: str) -> list[RunConfig]:
@@ -121,15 +128,21 @@ def plan(
     cost = cost or (lambda run: operations(run) / speed(run))
     planned = []
     for each in configs(profile) if wanted is None else wanted:
-        run = runs.finished(each, root)
-        planned.append(Planned(each, run is not None, run.manifest["wall_seconds"] if run else cost(each)))
+        try:
+            run, problem = runs.finished(each, root), ""
+        except runs.RunError as error:
+            run, problem = None, str(error)
+        seconds = run.manifest["wall_seconds"] if run else 0.0 if problem else cost(each)
+        planned.append(Planned(each, run is not None, seconds, problem))
     return planned
 
 
 def operations(run: RunConfig) -> float:
     """Floating point operations of a whole training, counted on one step (backward: twice the forward)."""
     per_step = _operations_of_a_step(run.network) * run.training.batch
-    steps = sum(sequence_steps(run.training, update) for update in range(run.training.updates))
+    # The length of sequences changes only where a stage of the curriculum ends.
+    ends = {0, run.training.updates, *(min(end, run.training.updates) for end, _ in run.training.curriculum)}
+    steps = sum((end - start) * sequence_steps(run.training, start) for start, end in itertools.pairwise(sorted(ends)))
     return 3 * per_step * steps
 
 
@@ -177,10 +190,12 @@ def train(
 
     Whatever ends this call ends the trainings too; each goes on from its checkpoint at the next one.
     """
-    waiting = [each for each in planned if not each.finished]
+    waiting = [each for each in planned if each.state == "missing"]
     left = sum(each.seconds for each in waiting)
     guessed = took = 0.0  # of what is finished: how far off the estimates are
-    failed: list[str] = []
+    failed = [f"{each.label}: not finished: {each.problem}" for each in planned if each.state == "broken"]
+    for sentence in failed:
+        say(sentence)
 
     def command(each: Planned) -> list[str]:
         options = {"seed": each.config.seed, "threads": threads, "accelerator": accelerator}

@@ -16,8 +16,9 @@ import yaml
 
 from rnem import parameters
 from rnem.config import RUNS
+from rnem.errors import ChapterError
 from rnem.provenance import repository
-from rnem.runs import Run, exactly, find
+from rnem.runs import Run, exactly, find, runs_root
 
 VERDICT_CLASSES = {
     "replicated": "tip",
@@ -39,25 +40,26 @@ def book_root() -> Path:
 
 
 def declared(source: Path) -> dict:
-    """The ``rnem`` block in a chapter's front matter, with every key present; ValueError where it is wrong."""
+    """The ``rnem`` block in a chapter's front matter, with every key present; ChapterError where it is wrong."""
     text = source.read_text(encoding="utf-8")
     if not text.startswith("---\n") or "\n---\n" not in text[3:]:
-        raise ValueError(f"{source} has no front matter between two lines of ---")
+        raise ChapterError(f"{source} has no front matter between two lines of ---")
     try:
         block = yaml.safe_load(text[4 : text.index("\n---\n", 3)]).get("rnem") or {}
     except (yaml.YAMLError, AttributeError) as error:
-        raise ValueError(f"the front matter of {source} is no YAML: {' '.join(str(error).split())}") from None
+        raise ChapterError(f"the front matter of {source} is no YAML: {' '.join(str(error).split())}") from None
     for name, value in block.items():
         if name not in _DECLARES:
-            raise ValueError(f"{source} declares {name!r}, which is none of {', '.join(_DECLARES)}")
+            raise ChapterError(f"{source} declares {name!r}, which is none of {', '.join(_DECLARES)}")
         if not isinstance(value, _DECLARES[name]):
-            raise ValueError(f"{source} declares {name} as {value!r}, which is no {_DECLARES[name].__name__}")
+            raise ChapterError(f"{source} declares {name} as {value!r}, which is no {_DECLARES[name].__name__}")
     return {name: kind() for name, kind in _DECLARES.items()} | block
 
 
 def use(**given):
     """A chapter's parameters, from its first cell: checked, then in force; a note for the page where needed."""
     global _chosen
+    parameters.declared_only(_injected(), given)
     _chosen = parameters.check(given)
     parameters.available(_chosen.device)
     if _chosen.profile != parameters.Chosen.profile:
@@ -65,6 +67,15 @@ def use(**given):
 
         return Markdown(_OTHER_PROFILE.format(profile=_chosen.profile))
     return None
+
+
+def _injected() -> list[str]:
+    """Names that papermill has set in this kernel: it takes any, in a cell that begins with its comment."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    history = shell.user_ns.get("In", []) if shell else []  # without a shell these are no cells of a notebook
+    return [name for cell in history if cell.startswith("# Parameters\n") for name in parameters.assigned(cell)]
 
 
 _OTHER_PROFILE = """\
@@ -100,8 +111,18 @@ def resolve(declared: Iterable[str], chosen: parameters.Chosen) -> dict[str, lis
 
 
 def runs(chapter: str) -> dict[str, list[Run]]:
-    """The runs that a chapter declares, in the profile that is shown: name -> one run per seed, sorted by seed."""
-    return resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"], _chosen)
+    """The runs that a chapter declares, in the profile that is shown: name -> one run per seed, sorted by seed.
+
+    ChapterError names those that are not finished and the chapter cannot do without, and the command that makes them.
+    """
+    found = resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"], _chosen)
+    if missing := [name for name, members in found.items() if not members]:
+        raise ChapterError(
+            f"chapter {chapter} needs finished runs that {runs_root()} does not have: {', '.join(missing)}; "
+            f"`rnem train {missing[0]} --seed 0` makes one, `rnem reproduce --profile {_chosen.profile}` all that the "
+            "book shows"
+        )
+    return found
 
 
 def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: str, runs: Iterable[Run]):

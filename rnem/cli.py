@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -16,6 +14,7 @@ from tyro.conf import subcommand
 
 from rnem.commands import Campaign, Chapter, Data, Evaluate, Reproduce, Rollout, Train
 from rnem.commands_runs import Runs
+from rnem.errors import RnemError
 
 Command = (
     Annotated[Train, subcommand("train")]
@@ -25,7 +24,7 @@ Command = (
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Runs, subcommand("runs", description="The cache of finished runs.\n$ rnem runs list")]
     | Annotated[Chapter, subcommand("chapter")]
-    | Annotated[Data, subcommand("data", description="Videos in files.\n$ rnem data check balls4mass64.h5")]
+    | Annotated[Data, subcommand("data", description="Videos in files.\n$ rnem data check balls4mass64-test.h5")]
 )
 
 SETTINGS = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -49,16 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         return _say(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", 2)
-    except ValueError as error:
-        if not _is_for_the_user(error):
-            raise
+    except RnemError as error:
         return _say(f"error: {' '.join(str(error).split())}", 2)
-
-
-def _is_for_the_user(error: ValueError) -> bool:
-    """Whether this package raised it itself; a ValueError of a library is a fault of ours, and keeps its traceback."""
-    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return raised_in.parent == Path(__file__).parent
 
 
 def _say(text: str, code: int) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from rnem import config
 from rnem.arguments import (
     File,
     Name,
@@ -18,10 +19,10 @@ from rnem.arguments import (
     at_least,
     available,
     minutes,
-    named_run,
     print_table,
     probability,
     resolve,
+    seed_in_range,
     videos_for,
     without,
     without_nan,
@@ -46,26 +47,31 @@ class Train:
     threads: int | None = None
     """Threads on the CPU (their number changes the last bits of a result)."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What to train on."""
+    """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     devices: int = 1
     """How many of them."""
+    again: bool = False
+    """Where the finished run is broken, set its folder aside and train anew; a good one stays."""
     quiet: bool = False
     """No progress bar."""
 
     def __call__(self) -> None:
-        chosen = named_run(self.name).replace(
+        at_least(1, updates=self.updates, threads=self.threads, devices=self.devices)
+        seed_in_range(self.seed)
+        chosen = config.named(self.name).replace(
             seed=self.seed, **({} if self.updates is None else {"updates": self.updates})
         )
-        at_least(1, threads=self.threads, devices=self.devices)
         import torch
 
-        from rnem import train
+        from rnem import runs, train
 
-        available(self.accelerator, self.devices)
+        accelerator = available(self.accelerator, self.devices)
         if self.threads:
             torch.set_num_threads(self.threads)
+        if self.again:
+            runs.set_broken_aside(chosen)
         try:
-            run = train.train(chosen, accelerator=self.accelerator, devices=self.devices, progress=not self.quiet)
+            run = train.train(chosen, accelerator=accelerator, devices=self.devices, progress=not self.quiet)
         except train.TrainingError as error:
             raise UserError(str(error)) from error
         print(f"{run.label}: {run.updates} updates in {minutes(run)} minutes, {run.path}")
@@ -77,7 +83,7 @@ class Train:
 class Evaluate:
     """Measure a run on videos that it never saw.
     $ rnem evaluate laptop-balls4mass-rnem-k5@0 --count 500
-    $ rnem evaluate laptop-balls4mass-rnem-k5@0 --video balls4mass_rnem1.gif
+    $ rnem evaluate laptop-balls4mass-rnem-k5@0 --video balls4mass_rnem1
     """
 
     run: RunName
@@ -94,8 +100,8 @@ class Evaluate:
     """Bit-flip probability of the input frames (the authors evaluate with 0.2)."""
     real_steps: int | None = None
     """After so many steps feed the model its own predictions."""
-    video: Annotated[Path | None, arg(metavar="FILE.gif")] = None
-    """One of the authors' result videos, instead of ours."""
+    video: Annotated[Path | None, arg(metavar="VIDEO")] = None
+    """One of the authors' result videos, instead of ours: a GIF, or the name of a published one, downloaded once."""
     json: bool = False
     """Print JSON."""
 
@@ -129,7 +135,7 @@ class Evaluate:
         run = resolve(self.run)
         from rnem import yardstick
 
-        found = yardstick.evaluate_video(run, path)
+        found = yardstick.evaluate_video(run, yardstick.file_of(path))
         found["windows"] = {name: without_nan(numbers) for name, numbers in found["windows"].items()}
         if self.json:
             print(json.dumps(found, indent=2))
@@ -201,7 +207,7 @@ class Campaign:
     threads: int = 1
     """Threads of each on the CPU."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What to train on."""
+    """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     part: str = ""
     """Only runs with this in their names."""
     allow_dirty: bool = False
@@ -217,13 +223,14 @@ class Campaign:
         planned = [each for each in campaign.plan(self.profile) if self.part in each.config.name]
         if not planned:
             raise UserError(f"no run of the {self.profile} campaign has {self.part!r} in its name")
-        rows = [(each.label, str(each.config.training.updates), "finished" if each.finished else "missing",
-                 f"{each.seconds / 60:.0f}") for each in planned]  # fmt: skip
+        rows = [(each.label, str(each.config.training.updates), each.state, f"{each.seconds / 60:.0f}")
+                for each in planned]  # fmt: skip
         print_table(("run", "updates", "state", "thread-minutes"), rows)
-        missing = [each for each in planned if not each.finished]
-        cost = sum(each.seconds for each in missing) / 60
-        print(f"{len(planned) - len(missing)} finished, {len(missing)} missing: {cost:.0f} thread-minutes")
-        if self.dry_run or not missing:
+        states = [each.state for each in planned]
+        missing, broken = states.count("missing"), states.count("broken")
+        cost = sum(each.seconds for each in planned if each.state == "missing") / 60
+        print(f"{states.count('finished')} finished, {missing} missing: {cost:.0f} thread-minutes; {broken} broken")
+        if self.dry_run or not (missing or broken):
             return 0
         from rnem.provenance import environment
 
@@ -243,7 +250,7 @@ class Reproduce:
     profile: Profile
     """Which size: smoke tests the machinery, laptop and long are the book's, paper is the authors'."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What to train on."""
+    """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     jobs: int | None = None
     """Runs, and then chapters, at the same time; without it one a CPU core, or as many as a GPU gains by."""
     seeds: int | None = None
@@ -258,7 +265,7 @@ class Reproduce:
         from rnem import reproduce
         from rnem.parameters import Chosen
 
-        available(self.device, 1)
+        available(self.device, 1, "device")
         chosen = Chosen(self.profile, self.device, self.seeds or 0)
         out = self.out or (None if self.profile == Chosen.profile else Path("_build") / self.profile)
         return reproduce.run(chosen, out, jobs=self.jobs, dry_run=self.dry_run)
@@ -310,6 +317,7 @@ class DataWrite:
 
     def __call__(self) -> None:
         at_least(1, count=self.count, frames=self.frames)
+        seed_in_range(self.seed)
         from tqdm import tqdm
 
         from rnem import videos
@@ -324,7 +332,7 @@ class DataWrite:
 @dataclass
 class DataCheck:
     """Say what is in a file of videos, ours or the authors', or what is wrong with it.
-    $ rnem data check balls4mass64.h5
+    $ rnem data check balls4mass64-test.h5
     """
 
     file: File

@@ -40,6 +40,9 @@ class RunsList:
                  str(run.manifest["commit"])[:7]) for run in found]  # fmt: skip
         print(f"finished runs in {runs.runs_root()}: {len(found)}")
         print_table(("run", "key", "updates", "minutes", "created", "hardware", "commit"), rows)
+        for run in found:
+            for note in _beside(run.path):
+                print(f"note: {run.label} is good, {note}")
 
 
 @dataclass
@@ -75,7 +78,7 @@ class RunsVerify:
         for folder in folders:
             problems = runs.verify(folder)
             broken += bool(problems)
-            for line in problems or ["good"]:
+            for line in problems or [", ".join(["good", *_beside(folder)])]:
                 print(f"{folder}: {line}")
         print(f"{len(folders) - broken} good, {broken} broken")
         return 1 if broken else 0
@@ -147,6 +150,14 @@ class RunsMerge:
                 states[outcome.state] += 1
         print(", ".join(f"{number} {state}" for state, number in states.items()))
         return 1 if states["conflict"] or states["refused"] else 0
+
+
+def _beside(folder: Path) -> list[str]:
+    """A note of files that are not the run's own, and do no harm; none where there are none."""
+    from rnem import runs
+
+    names = runs.strangers(folder)
+    return [f"left alone beside it: {', '.join(names)}"] if names else []
 
 
 def _runs_of(text: str) -> list[Run]:

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rnem.errors import RnemError
+
 Model = Literal["rnem", "rnem_noatt", "nem", "rnn", "lstm"]
 MODELS: tuple[Model, ...] = ("rnem", "rnem_noatt", "nem", "rnn", "lstm")
 MODEL_LABELS = {
@@ -318,10 +320,10 @@ RUNS: dict[str, RunConfig] = _named()
 
 
 def named(name: str) -> RunConfig:
-    """The named run; KeyError lists the nearest names."""
+    """The named run; RnemError lists the nearest names."""
     if name not in RUNS:
         import difflib
 
         near = difflib.get_close_matches(name, RUNS, n=3, cutoff=0.3) or list(RUNS)[:3]
-        raise KeyError(f"no run is named {name!r}; did you mean {', '.join(near)}? (`rnem runs names` lists them)")
+        raise RnemError(f"no run is named {name!r}; did you mean {', '.join(near)}? (`rnem runs names` lists them)")
     return RUNS[name]

@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from rnem import storage
 from rnem.provenance import environment
 from rnem.runs import Run
 
@@ -49,9 +50,10 @@ def save(
         plt.close(figure)  # else the notebook would show it a second time
     folder = folder or os.environ.get("RNEM_FIGURES")
     if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         for kind, data in files.items():
-            _replace(Path(folder) / f"{name}.{kind}", data)
-        _replace(Path(folder) / f"{name}.json", _sidecar(name, runs, alt, caption, sorted(files)))
+            storage.replace_file(Path(folder) / f"{name}.{kind}", data)
+        storage.replace_file(Path(folder) / f"{name}.json", _sidecar(name, runs, alt, caption, sorted(files)))
     kind = "gif" if "gif" in files else show
     data = files[kind].decode() if kind == "svg" else base64.b64encode(files[kind]).decode()
     return Picture(f"image/{'svg+xml' if kind == 'svg' else kind}", data, name, alt, caption)
@@ -79,10 +81,3 @@ def _sidecar(name: str, runs: Iterable[Run], alt: str, caption: str, files: list
         "caption": caption,
     }
     return (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import hashlib
 import json
@@ -18,7 +17,10 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from rnem import storage
+from rnem.errors import ChapterError
 from rnem.parameters import SOURCE as PARAMETERS
+from rnem.parameters import assigned
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
@@ -47,7 +49,7 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
     notebook.metadata = nbformat.from_dict(kept)
     known = _add_parameters(notebook)
     if unknown := parameters.keys() - known:
-        raise ValueError(f"its parameters cell does not set {', '.join(sorted(unknown))}")
+        raise ChapterError(f"its parameters cell does not set {', '.join(sorted(unknown))}")
     if parameters:
         notebook.metadata["papermill"] = {}  # it takes both for granted, as in notebooks that it loaded itself
         for cell in notebook.cells:
@@ -56,8 +58,7 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"].append("remove-input")
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
-    if url := (settings.get("repository") or {}).get("url"):
+    if url := address(config):
         colab = nbformat.v4.new_code_cell(_COLAB.format(url=url), metadata={"tags": ["remove-cell"]})
         notebook.cells.insert(0, colab)
     for number, cell in enumerate(notebook.cells):
@@ -67,17 +68,23 @@ def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> 
     return notebook
 
 
+def address(config: Path) -> str:
+    """The repository's public address of a ``_config.yml``, or ""."""
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
+    return (settings.get("repository") or {}).get("url") or ""
+
+
 def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
     """Put what every chapter can be given above its own parameters, and their check below; the names of all."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     own = next((cell for cell in code if "parameters" in cell.metadata.get("tags", [])), None)
     if own is not None and own is not code[0]:
-        raise ValueError("its cell tagged `parameters` is not the first code cell, and all others may depend on it")
+        raise ChapterError("its cell tagged `parameters` is not the first code cell, and all others may depend on it")
     if own is None:
         own = nbformat.v4.new_code_cell("", metadata={"tags": ["parameters", "remove-input"]})
         notebook.cells.insert(notebook.cells.index(code[0]) if code else len(notebook.cells), own)
     own.source = f"{PARAMETERS}\n{own.source}".rstrip()
-    names = [node.id for node in ast.walk(ast.parse(own.source)) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    names = assigned(own.source)
     check = f"from rnem import cells\n\ncells.use({', '.join(f'{name}={name}' for name in names)})"
     cell = nbformat.v4.new_code_cell(check, metadata={"tags": ["remove-input"]})
     notebook.cells.insert(notebook.cells.index(own) + 1, cell)
@@ -162,7 +169,9 @@ def _describe_figure(cell: nbformat.NotebookNode) -> None:
     """Alt text, caption and name that ``figures.save`` gave, as the cell metadata that MyST-NB reads."""
     said = [output.metadata.pop("rnem") for output in cell.outputs if "rnem" in output.get("metadata", {})]
     if len(said) > 1:
-        raise ValueError(f"one cell shows {' and '.join(s['name'] for s in said)}: give each figure a cell of its own")
+        raise ChapterError(
+            f"one cell shows {' and '.join(s['name'] for s in said)}: give each figure a cell of its own"
+        )
     for figure in said:
         options = cell.metadata.setdefault("mystnb", {})
         options["image"] = {"alt": figure["alt"], "align": "center"} | dict(options.get("image", {}))
@@ -173,10 +182,10 @@ def _describe_figure(cell: nbformat.NotebookNode) -> None:
 
 def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A prepared notebook with the outputs of an executed one that has the same code cells."""
-    old = [cell for cell in executed.cells if cell.cell_type == "code"]
-    new = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    old, new = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (executed, notebook))
+    old, new = ([cell for cell in each if "google.colab" not in cell.source] for each in (old, new))  # it has no output
     if [cell.source for cell in old] != [cell.source for cell in new]:
-        raise ValueError("the code cells differ, so the outputs cannot be kept")
+        raise ChapterError("the code cells differ, so the outputs cannot be kept")
     for before, after in zip(old, new, strict=True):
         after.outputs, after.execution_count = copy.deepcopy(before.outputs), before.execution_count
         if "mystnb" in before.metadata:
@@ -192,7 +201,7 @@ def digest(notebook: nbformat.NotebookNode) -> str:
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = storage.temporary_name(path)
     try:
         temporary.write_text(nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n", encoding="utf-8")
         os.replace(temporary, path)

@@ -9,10 +9,13 @@ shows other runs through the same text, and a value that is wrong ends it there,
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rnem.config import PROFILES, RUNS
+from rnem.errors import ChapterError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SOURCE = f"""\
@@ -54,23 +57,35 @@ class Chosen:
 
 
 def check(given: dict) -> Chosen:
-    """The parameters among ``given``, defaults for the rest; ValueError says which one is wrong, and what it may be."""
+    """The parameters among ``given``, defaults for the rest; ChapterError says which is wrong, and what it may be."""
     for name, value in given.items():
         if name in ("profile", "device"):
             allowed = PROFILES if name == "profile" else DEVICES
             if value not in allowed:
-                raise ValueError(f"parameter {name} is {value!r}, not one of {', '.join(allowed)}")
+                raise ChapterError(f"parameter {name} is {value!r}, not one of {', '.join(allowed)}")
             continue
         low, high = BOUNDS.get(name, (1, LARGEST))
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"parameter {name} is {value!r}, and must be a whole number from {low} to {high}")
+            raise ChapterError(f"parameter {name} is {value!r}, and must be a whole number from {low} to {high}")
     return Chosen(**{name: given[name] for name in ("profile", "device", "seeds") if name in given})
 
 
-def available(device: str) -> None:
-    """ValueError where PyTorch cannot use that device on this machine."""
-    import torch
+def assigned(source: str) -> list[str]:
+    """Names that the code of a cell sets."""
+    return [node.id for node in ast.walk(ast.parse(source)) if isinstance(getattr(node, "ctx", None), ast.Store)]
 
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)()
-    if not there:
-        raise ValueError(f"parameter device is {device!r}, and this machine has none that PyTorch can use")
+
+def declared_only(injected: Iterable[str], declared: Iterable[str]) -> None:
+    """ChapterError where a parameter is given that the chapter does not have: misspelt, it would change nothing."""
+    if unknown := sorted(set(injected) - set(declared)):
+        raise ChapterError(
+            f"this chapter has no parameter {', '.join(unknown)}; its parameters are {', '.join(declared)}"
+        )
+
+
+def available(device: str) -> None:
+    """ChapterError where PyTorch cannot use that device on this machine."""
+    from rnem.provenance import accelerator_problem
+
+    if problem := accelerator_problem(device):
+        raise ChapterError(f"parameter device is {device!r}, and {problem}")

@@ -35,6 +35,23 @@ def environment(device: torch.device | str = "cpu") -> dict:
     }
 
 
+def accelerator(asked: str) -> str:
+    """What "auto" means here: cuda where there is one, else the CPU; never Apple's GPUs, which lack float64."""
+    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def accelerator_problem(name: str) -> str:
+    """Why nothing can be trained on this accelerator on this machine, or ""."""
+    if not {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(name, lambda: True)():
+        return "this machine has none that PyTorch can use"
+    if name == "mps":
+        try:
+            torch.zeros(1, dtype=torch.float64, device=name)
+        except (TypeError, RuntimeError):
+            return "it has no 64-bit numbers, which the simulator and the metrics need; cpu works"
+    return ""
+
+
 def code_digest() -> str:
     """SHA-256 over the sources that training runs through."""
     digest = hashlib.sha256()

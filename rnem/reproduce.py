@@ -25,7 +25,9 @@ from rnem.config import RUNS, RunConfig
 from rnem.parameters import Chosen
 
 MEASURED = {"smoke": 4.0, "laptop": 60.0, "long": 60.0, "paper": 60.0}
-"""Seconds for which training is measured before it begins."""
+"""Seconds for which training on a GPU is measured before it begins."""
+ESTIMATED = "times of training are estimated from its operations, at the speed of the finished runs on one CPU thread"
+"""Said of a plan for which nothing was measured."""
 BUILD_SECONDS = 60
 """Of the pages: what it takes on two cores; only the estimate knows it."""
 
@@ -42,20 +44,22 @@ class Plan:
     jobs: int
 
     def missing(self) -> list[campaign.Planned]:
-        return [each for each in self.runs if not each.finished]
+        return [each for each in self.runs if each.state == "missing"]
 
     def stale(self) -> list[tuple[book.Status, float]]:
-        """A chapter is executed where it is out of date, and where a run that it may show is still to be trained."""
+        """Chapters that are out of date, by the rule of ``rnem chapter``."""
+        return [(status, seconds) for status, seconds in self.chapters if status.state != "fresh"]
+
+    def later(self) -> list[tuple[book.Status, float]]:
+        """Chapters that are fresh until a run that they show, and that is missing, is trained."""
         names = [each.config.name for each in self.missing()]
-        return [
-            (status, seconds)
-            for status, seconds in self.chapters
-            if status.state != "fresh" or any(_shows(status.chapter, name) for name in names)
-        ]
+        fresh = [(status, seconds) for status, seconds in self.chapters if status.state == "fresh"]
+        return [pair for pair in fresh if any(_shows(pair[0].chapter, name) for name in names)]
 
     def seconds(self) -> float:
         """Wall time with ``jobs`` at once."""
-        work = sum(each.seconds for each in self.missing()) + sum(seconds for _, seconds in self.stale())
+        work = sum(each.seconds for each in self.missing())
+        work += sum(seconds for _, seconds in self.stale() + self.later())
         return work / self.jobs + BUILD_SECONDS
 
 
@@ -70,8 +74,12 @@ def run(
     """Reproduce a profile's book: exit code 0, or 1 where a run or a chapter failed, of which it says why."""
     begun = time.monotonic()
     with editions.trial(out, chosen) as root:
-        todo = _measured_plan(root, chosen, jobs, say)
-    describe(todo, say)
+        todo = plan(root, chosen, jobs or speed.cores())
+        if todo.missing() and not dry_run and speed.uses_gpu(chosen.device):
+            todo = _measured(todo, chosen, jobs, say)
+        elif todo.missing():  # on a CPU a measurement would take minutes, and decide nothing but the estimate
+            say(ESTIMATED)
+        describe(todo, say)  # it reads the chapters of a trial, which are gone afterwards
     if dry_run:
         return 0
     root = editions.sources(out, chosen)
@@ -93,30 +101,36 @@ def run(
     return 0
 
 
-def _measured_plan(root: Path, chosen: Chosen, jobs: int | None, say: Callable[[str], None]) -> Plan:
-    """The plan, with costs measured on this machine where there is something to train."""
-    todo = plan(root, chosen, jobs or speed.cores())
-    if not todo.missing():
-        return todo
+def _measured(todo: Plan, chosen: Chosen, jobs: int | None, say: Callable[[str], None]) -> Plan:
+    """The plan with costs measured on this machine's GPU, and as many trainings at once as that gains by."""
     configs, seconds = [each.config for each in todo.missing()], MEASURED[chosen.profile]
     say(f"measuring for about {seconds:.0f} s how fast this machine trains")
     cost = speed.cost(configs, seconds, chosen.device)
-    costed = [each if each.finished else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs]
+    costed = [
+        each if each.state != "missing" else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs
+    ]
     jobs = jobs or speed.jobs(configs[0], seconds, chosen.device, say)
     return dataclasses.replace(todo, runs=costed, jobs=jobs)
 
 
 def describe(todo: Plan, say: Callable[[str], None] = print) -> None:
     """Say what there is to do, and what it costs."""
-    missing, stale = todo.missing(), todo.stale()
+    missing, stale, later = todo.missing(), todo.stale(), todo.later()
     for each in missing:
         say(f"  train    {each.label:42} {_time(each.seconds)}")
+    for each in todo.runs:
+        if each.state == "broken":
+            say(f"  broken   {each.label}: {each.problem}")
     for status, seconds in stale:
         say(f"  execute  {status.chapter.name:42} {_time(seconds) if seconds else ''}".rstrip())
-    training, chapters = sum(each.seconds for each in missing), sum(seconds for _, seconds in stale)
+    for status, seconds in later:
+        say(f"  execute  {status.chapter.name:42} {_time(seconds):8} fresh until the runs above are trained")
+    training, chapters = sum(each.seconds for each in missing), sum(seconds for _, seconds in stale + later)
+    because = f", {len(later)} of them because of these runs" if later else ""
     say(
-        f"{len(missing)} of {len(todo.runs)} runs to train ({_time(training)}), {len(stale)} of {len(todo.chapters)} "
-        f"chapters to execute ({_time(chapters)}), the book to build: {todo.jobs} at a time, {_time(todo.seconds())}"
+        f"{len(missing)} of {len(todo.runs)} runs to train ({_time(training)}), {len(stale + later)} of "
+        f"{len(todo.chapters)} chapters to execute ({_time(chapters)}{because}), the book to build: "
+        f"{todo.jobs} at a time, {_time(todo.seconds())}"
     )
 
 
@@ -144,11 +158,12 @@ def graph(out: Path, chosen: Chosen) -> dict:
     ``runs``: missing run -> seconds; ``chapters``: chapter to execute -> the missing runs that it may show.
     """
     todo = plan(editions.sources(out, chosen), chosen, 1)
+    wanting = [each for each in todo.runs if not each.finished]  # a broken one too: its training says what to do
     shown = {
-        status.chapter.name: [each.label for each in todo.missing() if _shows(status.chapter, each.config.name)]
-        for status, _ in todo.stale()
+        status.chapter.name: [each.label for each in wanting if _shows(status.chapter, each.config.name)]
+        for status, _ in todo.stale() + todo.later()
     }
-    return {"runs": {each.label: each.seconds for each in todo.missing()}, "chapters": shown}
+    return {"runs": {each.label: each.seconds for each in wanting}, "chapters": shown}
 
 
 def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:

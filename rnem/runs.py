@@ -42,7 +42,9 @@ from rnem.storage import (
     read_manifest,
     read_state,
     seal,
+    set_aside,
     sweep_folder,
+    unnamed_files,
     unpack,
     write_folder,
     write_state,
@@ -54,8 +56,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Run", "RunError", "best", "code_digest", "data_root", "environment", "exactly", "find", "finished", "folder",
-    "folders", "key", "load", "lock", "read_state", "repository", "runs_root", "save", "sweep", "verify",
-    "work_folder", "write_state",
+    "folders", "key", "load", "lock", "read_state", "repository", "runs_root", "save", "set_broken_aside", "strangers",
+    "sweep", "verify", "work_folder", "write_state",
 ]  # fmt: skip
 
 CONFIG, METRICS, WEIGHTS, TRUNK = "config.json", "metrics.csv", "weights.safetensors", "trunk.safetensors"
@@ -177,9 +179,40 @@ def load(config_or_path: RunConfig | Path | str, root: Path | str | None = None)
 
 
 def finished(config: RunConfig, root: Path | str | None = None) -> Run | None:
-    """The finished run of a config, verified with its trunk; None where there is none, or where it is broken."""
-    run, problems = _inspect(folder(config, root), thorough=True)
-    return None if problems else run
+    """The finished run of a config, verified with its trunk; None where there is none.
+
+    RunError where it is broken: what exists is never trained anew unless the user says so.
+    """
+    path = folder(config, root)
+    if not path.exists():
+        return None
+    run, problems = _inspect(path, thorough=True)
+    if problems:
+        raise RunError(
+            f"{path}: {problems[0]}: put a good copy in its place, move the folder away, or train the run anew with "
+            "`rnem train --again`"
+        )
+    return run
+
+
+def set_broken_aside(config: RunConfig, root: Path | str | None = None) -> None:
+    """Rename a broken run's folder, so that it can be trained anew, and warn of it; a good one stays.
+
+    RunError where another process trains it, or the disk is read-only.
+    """
+    path = folder(config, root)
+    if path.exists() and verify(path):  # without the lock first: other processes of one training ask too
+        with lock(config, root), writing(f"run {path}"):
+            if path.exists() and verify(path):
+                set_aside(path, "was broken; it is now {aside}, and the run is trained anew")
+
+
+def strangers(path: Path | str) -> list[str]:
+    """Names of the files in a run's folder that are not the run's own: an editor's or a file manager's, say.
+
+    RunError where the manifest cannot be read.
+    """
+    return unnamed_files(Path(path), read_manifest(Path(path), allowed=(*REQUIRED, TRUNK)))
 
 
 def verify(path: Path | str) -> list[str]:

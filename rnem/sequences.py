@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rnem.errors import RnemError
+
 PER_SEQUENCE = ("masses", "radii", "curtain")
 """The fields without a time axis."""
 
 
-class VideoError(ValueError):
+class VideoError(RnemError):
     """A data set, or a file of videos, that cannot be used; one sentence."""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from rnem import campaign, train
+from rnem import campaign, provenance, train
 from rnem.config import RunConfig
 
 GAIN = 1.1
@@ -39,14 +39,14 @@ class Speed:
 def measure(run: RunConfig, seconds: float, accelerator: str = "auto") -> Speed:
     """Train a run for about so many seconds, on one thread in a scratch folder, and see how far it comes."""
     # Without an end, a validation or a decay within sight: only updates, each call going on where the last one stopped.
-    never = 10**9
+    never, device = 10**9, provenance.accelerator(accelerator)
     endless = run.replace(updates=never, evaluate_every=never, validation=1, decay=0.0, patience=0)
     with _one_thread(), tempfile.TemporaryDirectory(prefix="rnem-speed-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Fabric's hints; the real training gives them once
 
         def updates(count: int) -> float:
             begun = time.monotonic()
-            train.train(endless, root=Path(folder), accelerator=accelerator, progress=False, stop_after=count)
+            train.train(endless, root=Path(folder), accelerator=device, progress=False, stop_after=count)
             return time.monotonic() - begun
 
         first, idle = updates(1), updates(1)
@@ -109,8 +109,7 @@ def _together(run: RunConfig, number: int, seconds: float, accelerator: str) -> 
 
 def uses_gpu(accelerator: str) -> bool:
     """Whether training on this accelerator is on a GPU."""
-    there = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return accelerator in ("cuda", "mps") or (accelerator == "auto" and there)
+    return provenance.accelerator(accelerator) in ("cuda", "mps")
 
 
 def cores() -> int:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rnem.errors import ChapterError
+
 
 def digest(tree) -> str:
     """Of anything that JSON can write."""
@@ -44,7 +46,7 @@ def _imports(source: str) -> Iterator[str]:
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise ValueError(f"a code cell is not Python: {error.msg}: {(error.text or '').strip()}") from None
+        raise ChapterError(f"a code cell is not Python: {error.msg}: {(error.text or '').strip()}") from None
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):

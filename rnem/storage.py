@@ -7,10 +7,13 @@ files and a ``manifest.json`` with the size and hash of each, and of itself; it 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,10 +22,14 @@ import filelock
 import safetensors.torch
 import torch
 
+from rnem.errors import RnemError
+
 MANIFEST = "manifest.json"
+ABANDONED = 3600
+"""Seconds after which nobody is writing a temporary file any more; it takes one or two."""
 
 
-class RunError(ValueError):
+class RunError(RnemError):
     """A run or checkpoint that cannot be used or written; one sentence that names the file and what is wrong."""
 
 
@@ -142,9 +149,12 @@ def folder_problems(
     for name in optional:
         if name in files and (path / name).exists():
             problems.append(file_problem(path, name, files[name], hashed=hash_optional))
-    strange = {item.name for item in path.iterdir() if not item.name.startswith(".")} - {*files, MANIFEST}
-    problems += [f"{name} is there, but {MANIFEST} does not name it" for name in sorted(strange)]
     return [problem for problem in problems if problem]
+
+
+def unnamed_files(path: Path, manifest: dict) -> list[str]:
+    """Names of what lies in a sealed folder beside its own files; nothing is read from there, so it does no harm."""
+    return sorted({item.name for item in path.iterdir()} - {*manifest["files"], MANIFEST})
 
 
 def file_problem(path: Path, name: str, expected: dict | None, hashed: bool = True) -> str | None:
@@ -211,9 +221,14 @@ def lock_file(path: Path) -> Path:
 def _set_aside(target: Path) -> None:
     if not target.exists():
         return
+    set_aside(target, "was broken; it is now {aside}, and a new run takes its place")
+
+
+def set_aside(target: Path, said: str) -> None:
+    """Rename a broken folder to a hidden one, and warn of it with the sentence ``said``."""
     aside = next(p for n in range(10**6) if not (p := target.parent / f".broken-{n}-{target.name}").exists())
     os.rename(target, aside)
-    warnings.warn(f"{target} was broken; it is now {aside.name}, and a new run takes its place", stacklevel=4)
+    warnings.warn(f"{target} {said.format(aside=aside.name)}", stacklevel=5)
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
@@ -227,9 +242,21 @@ def write_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def temporary_name(path: Path) -> Path:
+    """Where a file is written before it is moved to ``path``: a name of this writer's own, as there may be others.
+
+    What writers that were killed left there an hour ago or earlier is removed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Make a file appear, or replace an older one, in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_name(path)
     try:
         write_file(temporary, data)
         os.replace(temporary, path)

@@ -231,6 +231,10 @@ def _shapes(group: h5py.Group) -> dict[str, tuple[int, ...]]:
     shape = shapes["features"]
     if len(shape) != 5 or shape[4] != 1 or 0 in shape:
         raise VideoError(f"{where}/features has shape {_text(shape)}, and (T,N,H,W,1) is expected")
+    if shape[2] != shape[3]:
+        raise VideoError(
+            f"{where}/features has frames of {shape[2]} x {shape[3]} pixels, and only square ones can be used"
+        )
     for field, other in shapes.items():
         expected = shape if field in IMAGES else shape[1:2] if field in PER_SEQUENCE else shape[:2]
         if other[: len(expected)] != expected:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rnem import balls, evaluate, measures, metrics, storage
-from rnem.authors_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, digest, read
+from rnem.authors_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, digest, fetch, read
 from rnem.networks import Network
 from rnem.provenance import repository
 from rnem.runs import Run, data_root
@@ -187,6 +187,17 @@ def at_hand(name: str) -> Path | None:
         if path.is_file() and digest(path) == HASHES[name]:
             return path
     return None
+
+
+def file_of(video: Path) -> Path:
+    """A GIF that is here, or the file of a published video by its name: at hand, else downloaded and verified.
+
+    VideoError where it cannot be downloaded; a path that is neither comes back as it is.
+    """
+    name = str(video).removesuffix(".gif")
+    if video.exists() or name not in HASHES:
+        return video
+    return at_hand(name) or fetch(name)
 
 
 def table(runs: Iterable[Run]) -> tuple[pd.DataFrame, dict[str, list[str]]]:

@@ -1,5 +1,6 @@
 """The book publishes a notebook only if it is what its inputs give: nothing stale, failed or edited goes unnoticed."""
 
+import ast
 import json
 import os
 import re
@@ -11,11 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas
 import pytest
 import torch
+import yaml
 from sphinx.errors import ExtensionError
 
-from rnem import book, cells, claims, notebooks, runs, sphinx_guard, sphinx_source, staleness
+from rnem import book, cells, claims, notebooks, runs, sphinx_buttons, sphinx_guard, sphinx_source, staleness
 from rnem.config import named
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -210,7 +213,7 @@ def test_cells_get_the_runs_that_the_chapter_declares_and_its_parameters(execute
     printed = [out.text for cell in notebook.cells for out in cell.get("outputs", []) if "text" in out]
     assert printed == ["seeds [0] count 3 <object object at 0x…>\n"]
     (table,) = [out.data["text/html"] for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out]
-    assert re.findall(r'table id="(.*?)"', table) == ["T_cell-6"]  # pandas draws another id each time
+    assert re.findall(r'table id="(.*?)"', table) == ["T_cell-5"]  # pandas draws another id each time
     (injected,) = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "remove-input" in injected.metadata["tags"]
 
@@ -247,6 +250,19 @@ def test_where_only_prose_changed_outputs_are_kept_and_nothing_runs(root, monkey
     assert "Three *words*" in text
     assert "seeds [0] count 3" in text
     assert state(root) == ("fresh", "")
+
+
+def test_where_the_repository_got_another_address_its_cell_comes_and_nothing_runs(root, monkeypatch):
+    monkeypatch.setattr(notebooks, "run", lambda *_: pytest.fail("it ran"))
+    for url in ("https://github.com/somebody/rnem", ""):
+        settings = yaml.safe_load((root / "_config.yml").read_text())
+        settings["repository"]["url"] = url
+        (root / "_config.yml").write_text(yaml.safe_dump(settings))
+        assert state(root) == ("stale", "address of the repository changed")
+        text = book.execute("small").read_text()
+        assert ("git clone" in text) == bool(url)
+        assert "seeds [0] count 3" in text
+        assert state(root) == ("fresh", "")
 
 
 def test_what_a_killed_execution_left_goes_with_the_next_call_for_that_chapter(root):
@@ -345,6 +361,22 @@ def test_published_figures_are_files_with_their_history(built):
     assert sorted(path.name for path in (built / "figures").iterdir()) == ["drawing.json", "drawing.png", "drawing.svg"]
 
 
+def test_buttons_lead_to_the_repository_that_is_set_and_to_none_where_it_is_not(built, tmp_path):
+    text = Page(built / "_build/html/chapters/drawing.html").text
+    url = yaml.safe_load((built / "_config.yml").read_text())["repository"]["url"]
+    assert ("mybinder.org" in text, "colab.research.google.com" in text) == 2 * (bool(url),)
+    for url in ("", "https://github.com/somebody/rnem"):
+        (tmp_path / "_config.yml").write_text(f'repository: {{url: "{url}"}}\n')
+        source = book.chapter("drawing", built / "book").read()
+        prepared = notebooks.prepare(source, {}, tmp_path / "_config.yml").cells
+        cloned = [re.search(r"git clone --quiet --depth 1 (\S+)", cell.source) for cell in prepared]
+        assert [match[1] for match in cloned if match] == [url] * bool(url)
+        config = SimpleNamespace(html_theme_options={"repository_url": url})
+        sphinx_buttons.buttons(None, config)
+        options = config.html_theme_options
+        assert bool(options["launch_buttons"]) == options["use_repository_button"] == bool(url)
+
+
 def test_equations_show_without_a_network(built):
     page = Page(built / "_build/html/chapters/drawing.html")
     assert "_static/tex-svg.js" in page.text
@@ -438,6 +470,25 @@ def test_every_figure_file_says_where_it_came_from():
             assert path.name in sidecar["files"]
             assert sidecar["alt"]
             assert sidecar["command"].startswith("rnem chapter ")
+
+
+def test_no_chapter_runs_what_a_file_says():
+    for each in book.chapters(REPOSITORY / "book"):
+        for cell in each.read().cells:
+            tree = ast.parse(cell.source if cell.cell_type == "code" else "")
+            called = {
+                node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")
+            }
+            assert not called & {"eval", "exec", "compile", "__import__"}, each.name
+
+
+def test_the_recipes_page_reads_the_curricula_of_the_table(monkeypatch):
+    monkeypatch.delenv("RNEM_DATA", raising=False)
+    page = book.chapter("recipe", REPOSITORY / "book").read()
+    (code,) = [cell.source for cell in page.cells if "recipe.csv" in cell.source]
+    scope = {"ast": ast, "pd": pandas, "runs": runs, "Markdown": str}
+    exec(code, scope)
+    assert set(scope["shown"]["curriculum"]) == {"", "6 steps up to 70%"}
 
 
 def test_every_chapter_is_in_the_table_of_contents():

@@ -7,6 +7,8 @@ import signal
 import pytest
 
 from rnem import campaign, claims, config, evidence, runs
+from rnem.cli import main
+from rnem.train import sequence_steps
 
 RNN = config.named("smoke-balls4mass-rnn")
 
@@ -80,6 +82,13 @@ def test_operations_grow_with_components_batch_and_sequence_length():
     assert pairs[8] / pairs[4] == pytest.approx((8 * 7 - 4 * 2) / (4 * 3 - 2 * 2)), "Υ grows with the pairs"
 
 
+def test_operations_are_counted_by_stages_as_by_updates():
+    run = RNN.replace(updates=50, curriculum=((7, 3), (20, 5), (80, 4)))
+    each = [sequence_steps(run.training, update) for update in range(50)]
+    assert set(each) == {3, 4, 5}
+    assert campaign.operations(run) == sum(each) * campaign.operations(RNN.replace(updates=1, steps=1, curriculum=()))
+
+
 def test_it_trains_what_is_missing_and_then_nothing(two_rnns):
     said = []
     planned = campaign.plan("smoke")
@@ -101,6 +110,26 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(two_rnns):
     (problem,) = campaign.train([unknown, good], jobs=1, say=lambda text: None)
     assert problem.startswith("smoke-balls4mass-nobody@0: not finished: error: no run is named")
     assert runs.load(RNN).updates == RNN.training.updates
+
+
+def test_a_broken_run_is_reported_as_failed_and_the_others_go_on(two_rnns, monkeypatch, capsys):
+    for seed in (0, 1):
+        known = {"wall_seconds": 1.0, "updates": 40, "sequences_seen": 320}
+        runs.save(RNN.replace(seed=seed), weights={}, metrics=[{"update": 1}], manifest=known)
+    metrics = runs.folder(RNN) / "metrics.csv"
+    metrics.write_text("edited\n")
+    broken, good = campaign.plan("smoke")
+    assert (broken.state, good.state) == ("broken", "finished")
+    trained = []
+    monkeypatch.setattr(campaign.child, "run", lambda tasks, *_: (trained.append(t) or (t, "", 1.0) for t in tasks))
+    missing = dataclasses.replace(good, finished=False, seconds=1.0)
+    (problem,) = campaign.train([broken, missing], jobs=1, say=print)
+    assert problem.startswith(f"{RNN.name}@0: not finished: {runs.folder(RNN)}: metrics.csv is truncated")
+    assert problem in capsys.readouterr().out
+    assert trained == [missing]
+    assert metrics.read_text() == "edited\n"
+    assert main(["campaign", "smoke"]) == 1
+    assert "1 finished, 0 missing: 0 thread-minutes; 1 broken" in capsys.readouterr().out
 
 
 def test_an_interruption_ends_the_trainings_and_loses_nothing(two_rnns):

@@ -1,11 +1,13 @@
 """The command line: help that shows working examples, errors of the user in one line, faults of ours with traceback."""
 
 import errno
+import importlib
 import json
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,7 +17,8 @@ from PIL import Image
 
 from rnem import arguments, cli, commands_runs, runs
 from rnem.cli import main
-from rnem.config import RUNS
+from rnem.config import RUNS, NetworkConfig
+from rnem.errors import RnemError
 
 RUN = "smoke-balls4mass-rnem-k5"
 
@@ -116,6 +119,7 @@ def test_a_file_cut_off_by_a_broken_download_is_named(capsys, tmp_path):
     [
         ({"features": None}, "no data set features"),
         ({"features": np.zeros((4, 3, 8, 8))}, r"shape \(4,3,8,8\)"),
+        ({"features": np.zeros((4, 3, 64, 48, 1))}, r"frames of 64 x 48 pixels, and only square ones can be used"),
         ({"groups": np.zeros((4, 2, 8, 8, 1))}, r"shape \(4,2,8,8,1\), which does not fit"),
         ({"features": filled(np.nan)}, "NaN or infinity, first at frame 2 of sequence 1"),
         ({"features": filled(1.5)}, r"outside 0\.\.1"),
@@ -185,7 +189,7 @@ def test_a_run_that_is_not_there(capsys, cached):
 
 
 def test_numbers_that_make_no_sense(capsys, cached):
-    assert "training.updates is 0" in fails(capsys, "train", RUN, "--updates", 0)
+    assert "--updates is 0, and must be at least 1" in fails(capsys, "train", RUN, "--updates", 0)
     assert "--threads is 0" in fails(capsys, "train", RUN, "--threads", 0)
     assert "--noise is 1.5" in fails(capsys, "evaluate", RUN, "--noise", 1.5)
     assert "--count is 0" in fails(capsys, "evaluate", RUN, "--count", 0)
@@ -193,9 +197,43 @@ def test_numbers_that_make_no_sense(capsys, cached):
     assert "16 x 16 pixels, and balls4mass32 has 32 x 32" in fails(capsys, "evaluate", RUN, "--data", "balls4mass32")
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, -(10**30)])
+def test_a_seed_that_no_generator_takes(capsys, tmp_path, monkeypatch, seed):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    sentence = f"--seed is {seed}, and must be a whole number from 0 to 2^64 - 1"
+    assert sentence in fails(capsys, "train", RUN, "--updates", 1, f"--seed={seed}")
+    assert sentence in fails(capsys, "data", "write", "balls4mass16", f"--seed={seed}", "--out", tmp_path / "a.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_seed_is_trained_and_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    words = ["train", "smoke-balls4mass-rnn", "--updates", "1", "--accelerator", "cpu", "--quiet"]
+    assert main([*words, "--seed", str(2**64 - 1)]) == 0
+    assert arguments.resolve(f"smoke-balls4mass-rnn@{2**64 - 1}").seed == 2**64 - 1
+
+
 def test_an_accelerator_that_is_not_there(capsys, cached, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "--accelerator is cuda, and this machine has none" in fails(capsys, "train", RUN, "--accelerator", "cuda")
+
+
+def test_apples_gpus_are_taken_only_where_they_are_named_and_then_refused(capsys, cached, monkeypatch):
+    """They have no float64. Here PyTorch has no MPS at all: a tensor on it fails, as one of float64 does there."""
+    from rnem import provenance, speed, train
+
+    asked = []
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(train, "train", lambda *_, accelerator, **__: asked.append(accelerator) or runs.find(RUN)[0])
+    assert main(["train", RUN]) == 0
+    assert asked == ["cpu"]
+    assert not speed.uses_gpu("auto")
+    capsys.readouterr()
+    assert "--accelerator is mps, and it has no 64-bit numbers" in fails(capsys, "train", RUN, "--accelerator", "mps")
+    assert "--device is mps, and it has" in fails(capsys, "reproduce", "--profile", "smoke", "--device", "mps")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert provenance.accelerator("auto") == "cuda"
 
 
 def test_evaluate_prints_every_quantity(capsys, cached):
@@ -250,6 +288,27 @@ def test_evaluate_on_an_authors_video(capsys, cached, authors_video):
     window = found["windows"]["10-28"]
     assert (window["first"], window["last"]) == (10, 15)
     assert {"bce_max", "bce_mixture", "wrong", "copy_last", "ari"} <= set(window)
+
+
+@pytest.mark.parametrize("name", ["balls4mass_rnem2", "balls4mass_rnem2.gif"])
+def test_a_published_video_is_downloaded_by_its_name(capsys, cached, authors_video, monkeypatch, name):
+    from rnem import authors_videos, yardstick
+
+    asked = []
+    monkeypatch.setattr(yardstick, "at_hand", lambda name: None)
+    monkeypatch.setattr(authors_videos.pooch, "retrieve", lambda url, *_, **__: asked.append(url) or authors_video)
+    monkeypatch.setattr(authors_videos.pooch, "os_cache", lambda _: authors_video.parent / "cache")
+    assert main(["evaluate", RUN, "--video", name, "--json"]) == 0
+    assert asked == [authors_videos.URL.format(commit=authors_videos.COMMIT, name="balls4mass_rnem2")]
+    said = capsys.readouterr()
+    assert json.loads(said.out)["frames"] == 16
+    assert "was downloaded unverified, as no hash of it is known" in said.err
+
+    def offline(*arguments, **keywords):
+        raise OSError("no network")
+
+    monkeypatch.setattr(authors_videos.pooch, "retrieve", offline)
+    assert "cannot download https://" in fails(capsys, "evaluate", RUN, "--video", name)
 
 
 def test_a_video_that_is_not_the_authors(capsys, cached, authors_video):
@@ -319,6 +378,33 @@ def test_a_damaged_run_is_found_and_never_used(capsys, cached, tmp_path, monkeyp
     assert error.startswith("error: no finished run of")
 
 
+def test_files_beside_a_run_are_noted_and_a_broken_run_is_not_trained_anew(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    train = ["train", "smoke-balls4mass-rnn", "--updates", "1", "--accelerator", "cpu", "--quiet"]
+    assert main(train) == 0
+    (run,) = runs.find()
+    (run.path / "notes.txt").write_text("the best one\n")
+    created = run.manifest["created"]
+    capsys.readouterr()
+    assert main(["runs", "verify"]) == 0
+    assert capsys.readouterr().out.startswith(f"{run.path}: good, left alone beside it: notes.txt\n1 good, 0 broken")
+    assert main(["runs", "list"]) == 0
+    assert f"note: {run.label} is good, left alone beside it: notes.txt" in capsys.readouterr().out
+    assert main(train) == 0
+    assert (runs.load(run.path).manifest["created"], capsys.readouterr().err) == (created, "")
+
+    metrics = run.path / "metrics.csv"
+    metrics.write_bytes(damaged := metrics.read_bytes() + b"1\n")
+    said = fails(capsys, *train)
+    assert f"{run.path}: metrics.csv is edited" in said
+    assert "--again" in said
+    assert metrics.read_bytes() == damaged
+    assert main([*train, "--again"]) == 0
+    assert runs.verify(run.path) == []
+    (aside,) = runs.runs_root().glob(".broken-*")
+    assert (aside / "notes.txt").exists()
+
+
 def test_a_chapter_that_is_not_there(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("RNEM_BOOK", str(tmp_path))
     assert "there is no chapter 'nonsense'" in fails(capsys, "chapter", "nonsense")
@@ -339,6 +425,21 @@ def test_our_own_faults_keep_their_traceback(monkeypatch):
         monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(fault))
         with pytest.raises(type(fault)):
             main(["runs", "names"])
+
+
+def test_a_value_error_of_our_own_code_keeps_its_traceback(monkeypatch):
+    """It decides nothing where an error was raised: only errors that are meant for the user are one line."""
+    monkeypatch.setattr(commands_runs.RunsNames, "__call__", lambda self: NetworkConfig(model="nobody's"))
+    with pytest.raises(ValueError, match=r"network\.model is"):
+        main(["runs", "names"])
+
+
+@pytest.mark.parametrize("module", sorted(path.stem for path in Path(cli.__file__).parent.glob("[!_]*.py")))
+def test_every_error_class_of_ours_is_for_the_user(module):
+    """But for TrainingError, which the command turns into one."""
+    there = vars(importlib.import_module(f"rnem.{module}")).values()
+    ours = {c for c in there if isinstance(c, type) and issubclass(c, Exception) and c.__module__.startswith("rnem.")}
+    assert {c.__name__ for c in ours if not issubclass(c, RnemError)} <= {"TrainingError"}
 
 
 def test_errors_of_the_system_are_one_line(capsys, monkeypatch):

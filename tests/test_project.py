@@ -1,6 +1,7 @@
 """The files around the code agree with each other and with what the README promises."""
 
 import ast
+import itertools
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from rnem import cli
+from rnem.authors_videos import HASHES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -77,6 +79,22 @@ def test_make_knows_the_readmes_targets(line):
 @pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("rnem ")])
 def test_the_command_line_takes_the_readmes_commands(line):
     tyro.cli(cli.Command, args=shlex.split(line)[1:], config=cli.SETTINGS)  # parses; exits where it cannot
+
+
+def test_each_file_that_a_command_of_the_readme_reads_is_there_or_made_by_one_above():
+    """Or published by the authors, whose videos the command downloads by their names."""
+    there, read = set(HASHES), []
+    for line in shell_lines():
+        words = shlex.split(line)
+        made = [value for option, value in itertools.pairwise(words) if option == "--out"]
+        made += words[2:3] if words[:1] == ["papermill"] else []
+        files = [word for word in words if re.fullmatch(r"[\w/-]+\.(h5|gif|tar|ipynb|yml)", word) and word not in made]
+        files += [value for option, value in itertools.pairwise(words) if option == "--video"]
+        read += files
+        missing = [file for file in files if file not in there and not (REPOSITORY / file).exists()]
+        assert missing == [], line
+        there |= set(made)
+    assert {"balls4mass64-test.h5", "runs.tar", "balls4mass_rnem1"} <= set(read)
 
 
 def test_the_readme_names_runs_that_exist():

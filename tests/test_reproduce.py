@@ -133,6 +133,28 @@ def test_by_hand_papermill_shows_the_runs_of_another_profile(one, tmp_path):
     assert len(list((tmp_path / "data" / "measures").rglob("*.csv"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"profil": "smoke"}, "this chapter has no parameter profil; its parameters are profile, device, seeds, count"),
+        (
+            {"profile": "smoke"},
+            f"chapter one needs finished runs that .* does not have: {RNN.name}; `rnem train {RNN.name} --seed 0` "
+            "makes one, `rnem reproduce --profile smoke` all that the book shows",
+        ),
+    ],
+    ids=["a misspelt name", "runs that are not there"],
+)
+def test_by_hand_papermill_says_in_one_sentence_what_is_wrong(one, tmp_path, given, sentence):
+    notebook = notebooks.prepare(book.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(tmp_path / "one.ipynb", tmp_path / "out.ipynb", given, progress_bar=False)
+    assert caught.value.ename == "ChapterError"
+    assert re.fullmatch(sentence, caught.value.evalue)
+    assert caught.value.traceback == [f"ChapterError: {caught.value.evalue}"]
+
+
 def test_every_chapter_names_runs_and_data_through_its_profile():
     for each in book.chapters(REPOSITORY / "book"):
         code = "\n".join(cell.source for cell in each.read().cells if cell.cell_type == "code")
@@ -201,16 +223,54 @@ def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compa
     assert names == [f"{LSTM.name}@0", f"{LSTM.name}@1", "smoke-balls4mass-rnem-k2@0"]
 
 
-def test_a_chapter_that_may_show_a_missing_run_is_executed_again(one, tmp_path):
+def test_a_chapter_that_may_show_a_missing_run_is_executed_again_and_is_fresh_until_then(one, tmp_path):
     root = editions.sources(tmp_path / "out", SMOKE)
     todo = reproduce.plan(root, SMOKE, 1, cost=lambda run: 1.0)
     fresh = book.Status(todo.chapters[0][0].chapter, "fresh", "", {})
-    assert reproduce.Plan(root, todo.runs, [(fresh, 5.0)], 1).stale() == [(fresh, 5.0)]
-    assert reproduce.Plan(root, [], [(fresh, 5.0)], 1).stale() == []
+    waiting = reproduce.Plan(root, todo.runs, [(fresh, 5.0)], 1)
+    assert (waiting.stale(), waiting.later()) == ([], [(fresh, 5.0)])
+    assert waiting.seconds() == 2 * 1.0 + 5.0 + reproduce.BUILD_SECONDS
+    said = []
+    reproduce.describe(waiting, said.append)
+    assert re.fullmatch(r"  execute  one +5 s +fresh until the runs above are trained", said[-2])
+    assert "1 of 1 chapters to execute (5 s, 1 of them because of these runs)" in said[-1]
+    assert reproduce.Plan(root, [], [(fresh, 5.0)], 1).later() == []
+
+
+def test_a_plan_calls_the_same_chapters_stale_as_the_command_chapter(one, tmp_path):
+    (one / "chapters" / "two.md").write_text(CHAPTER)
+    status = book.status(one)
+    todo = reproduce.plan(one, Chosen(), 1, cost=lambda run: 1.0)
+    assert [each for each, _ in todo.stale()] == [each for each in status if each.state != "fresh"] == status
+
+
+def nothing_is_measured(monkeypatch):
+    for module, name in ((speed, "measure"), (speed, "cost"), (speed, "jobs"), (training, "train")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a plan trained something"))
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_dry_run_of_the_authors_size_is_estimated_and_not_measured(one, tmp_path, monkeypatch, gpu):
+    nothing_is_measured(monkeypatch)
+    monkeypatch.setattr(speed, "uses_gpu", lambda _: gpu)
+    steps = []
+    monkeypatch.setattr(campaign, "sequence_steps", lambda _, update: steps.append(update) or 20)
+    said = []
+    assert reproduce.run(Chosen("paper"), tmp_path / "out", dry_run=True, say=said.append) == 0
+    assert said[0] == reproduce.ESTIMATED
+    assert re.search(r"train    paper-balls4mass-rnn@0 +\d+ h", "\n".join(said))
+    assert 0 < len(steps) < 100, "not one step for each of the 390,000 updates"
+
+
+def test_training_on_a_cpu_begins_without_a_measurement(one, tmp_path, monkeypatch):
+    nothing_is_measured(monkeypatch)
+    monkeypatch.setattr(campaign, "train", lambda *_, **__: ["stop here"])
+    monkeypatch.setattr(editions, "bring_data", lambda *_: None)
+    assert reproduce.run(SMOKE, tmp_path / "out", say=lambda text: None) == 1
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_leaves_no_trace(one, tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "cost", lambda *_: lambda run: 90.0)
+    monkeypatch.setattr(campaign, "operations", lambda run: 90.0 * campaign.GUESSED_FLOPS)
     said = []
     assert reproduce.run(SMOKE, tmp_path / "out", jobs=2, dry_run=True, say=said.append) == 0
     assert said[-1] == (
@@ -218,6 +278,14 @@ def test_a_dry_run_says_what_there_is_to_do_and_leaves_no_trace(one, tmp_path, m
     )
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "data").exists()
+
+
+def test_a_dry_run_names_chapters_that_are_fresh_until_then(one, tmp_path, monkeypatch):
+    fresh = lambda root: [book.Status(each, "fresh", "", {}) for each in book.chapters(root)]  # noqa: E731
+    monkeypatch.setattr(book, "status", fresh)
+    said = []
+    assert reproduce.run(SMOKE, tmp_path / "out", dry_run=True, say=said.append) == 0
+    assert [line.split()[:2] for line in said if "fresh until" in line] == [["execute", "one"]]
 
 
 def test_the_smoke_campaign_is_what_claims_compare_with_three_seeds():

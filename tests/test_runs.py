@@ -14,8 +14,9 @@ import warnings
 import pytest
 import torch
 
-from rnem import config, runs
+from rnem import config, runs, storage
 from rnem.config import RUNS, NetworkConfig, RunConfig, TrainingConfig, to_dict
+from rnem.errors import RnemError
 from rnem.runs import RunError
 
 CONFIG = RunConfig("fixture", "balls4mass64")
@@ -126,7 +127,7 @@ def test_a_named_run_is_one_whose_config_is_exactly_that(tmp_path):
     save(tmp_path, named.replace(seed=1, updates=400))
     assert [run.path for run in runs.exactly(named.name, tmp_path)] == before
     assert len(runs.find(named.name, root=tmp_path)) == 4
-    with pytest.raises(KeyError, match="no run is named"):
+    with pytest.raises(RnemError, match="no run is named"):
         runs.exactly("fixture", tmp_path)
 
 
@@ -223,10 +224,31 @@ def test_an_edited_file_is_named(tmp_path):
     fails(run, r"metrics\.csv was edited")
 
 
-def test_a_file_that_does_not_belong_is_named(tmp_path):
+def test_files_that_do_not_belong_are_named_and_harm_nothing(tmp_path):
+    run, strangers = save(tmp_path), [".DS_Store", "Thumbs.db", "metrics.csv~", "notes.txt", "weights.pkl"]
+    for name in strangers:
+        (run.path / name).write_bytes(b"cos\nsystem\n")
+    assert runs.verify(run.path) == []
+    assert runs.strangers(run.path) == strangers
+    with warnings.catch_warnings(action="error"):
+        assert runs.find(root=tmp_path) == [runs.finished(CONFIG, tmp_path)] == [save(tmp_path, seed=2)] == [run]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".work") == [run.path.name]
+    flip(run.path / "metrics.csv", 0)
+    fails(run, r"metrics\.csv was edited")
+
+
+def test_a_broken_run_is_refused_until_it_is_set_aside(tmp_path):
     run = save(tmp_path)
-    (run.path / "weights.pkl").write_bytes(b"cos\nsystem\n")
-    fails(run, r"weights\.pkl is there, but manifest\.json does not name it")
+    runs.set_broken_aside(CONFIG, tmp_path)
+    assert runs.finished(CONFIG, tmp_path) == run, "a good one stays"
+    assert runs.finished(CONFIG.replace(seed=1), tmp_path) is None
+    flip(run.path / "metrics.csv", 0)
+    with pytest.raises(RunError, match=r"metrics\.csv was edited.*move the folder away, or .*`rnem train --again`$"):
+        runs.finished(CONFIG, tmp_path)
+    with pytest.warns(UserWarning, match=r"was broken; it is now \.broken-0-fixture-.*, and the run is trained anew"):
+        runs.set_broken_aside(CONFIG, tmp_path)
+    assert runs.finished(CONFIG, tmp_path) is None
+    assert len(list(tmp_path.glob(".broken-0-*/metrics.csv"))) == 1
 
 
 def test_a_link_is_no_file_of_a_run(tmp_path):
@@ -404,6 +426,32 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path):
 def test_a_folder_in_place_of_a_checkpoint_gives_one_sentence(tmp_path):
     with pytest.raises(RunError, match="cannot be read: Is a directory"):
         runs.read_state(tmp_path)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
+    """As two chapters that are executed at once and keep the same measurement."""
+    path, write, others = tmp_path / "table.csv", storage.write_file, [b"second"]
+
+    def interrupted(temporary, data):
+        write(temporary, data[:2])
+        if others:
+            storage.replace_file(path, others.pop())
+        write(temporary, data)
+
+    monkeypatch.setattr(storage, "write_file", interrupted)
+    storage.replace_file(path, b"first")
+    assert path.read_bytes() == b"first"
+    assert [item.name for item in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_what_a_killed_writer_left_goes_after_a_while_and_a_living_ones_stays(tmp_path):
+    old, new, other = (tmp_path / f".{name}.tmp" for name in ("table.csv.7-0a", "table.csv.8-0b", "other.csv.7-0a"))
+    for left in (old, new, other):
+        left.touch()
+    for left in (old, other):
+        os.utime(left, times=(0, 0))
+    storage.replace_file(tmp_path / "table.csv", b"1")
+    assert {item.name for item in tmp_path.iterdir()} == {"table.csv", new.name, other.name}
 
 
 # ---------------------------------------------------------------------------------------------------------------- disks

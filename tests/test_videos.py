@@ -175,9 +175,9 @@ def test_what_is_written_is_read(tmp_path_factory, frames, count, size, balls, a
         return torch.randn(*shape, generator=g)
 
     v = videos.Videos(
-        features=uint8(1, 1, size, size + 1),
-        groups=uint8(255, 1, size, size + 1),
-        collisions=uint8(1, 1, size, size + 1),
+        features=uint8(1, 1, size, size),
+        groups=uint8(255, 1, size, size),
+        collisions=uint8(1, 1, size, size),
         events=uint8(3, balls),
         positions=real(frames, count, balls, 2),
         velocities=real(frames, count, balls, 2),

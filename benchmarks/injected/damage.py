@@ -31,7 +31,9 @@ def damaged_run(lab: Lab, file: str, damage: Callable[[Path], None]) -> Happened
     warned = line(said, rf"warning: left out a broken run: .*{file} (is|was) (truncated|edited)")
     verified = lab.rnem("runs", "verify")
     expect(verified, 1, "1 good, 1 broken")
-    carried = lab.trains_on()
+    expect(lab.rnem(*TRAIN), 2, rf"error: .*{file} (is|was) (truncated|edited).*, or train the run anew with `rnem tra")
+    assert (lab.victim / file).exists(), "nothing is trained anew, or hidden, unless the user says so"
+    carried = lab.trains_on("--again")
     return Said(said.code, "", warned), carried and bool(list(lab.cache.glob(f".broken-0-*/{file}")))
 
 

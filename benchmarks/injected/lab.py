@@ -184,9 +184,9 @@ class Lab:
     def forget_victim(self) -> None:
         shutil.rmtree(self.victim)
 
-    def trains_on(self) -> bool:
+    def trains_on(self, *words: str) -> bool:
         """The same command again: it succeeds, and gives what an undisturbed training gives."""
-        return self.rnem(*TRAIN).code == 0 and self.ends_the_same()
+        return self.rnem(*TRAIN, *words).code == 0 and self.ends_the_same()
 
     def ends_the_same(self, config: RunConfig = VICTIM) -> bool:
         """Weights to the last bit, and metrics."""

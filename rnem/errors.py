@@ -1,0 +1,17 @@
+"""Errors that are meant for the user: the command line says their sentence, and no traceback.
+
+Every other error is a fault of this package or of a library, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class RnemError(ValueError):
+    """Something that the user can put right; one sentence that says what is wrong, and where."""
+
+
+class ChapterError(RnemError):
+    """A chapter's source, parameters or runs that are not what it needs; a notebook shows the sentence alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]  # IPython asks an error how it wants to be shown
