@@ -15,16 +15,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rnem import discs, evaluate, measures, metrics
+from rnem import cache, discs, evaluate, metrics
 from rnem.balls import BOX, World
 from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import Videos, dataset, fixed
-
-VERSION = 1
-"""Of what :func:`rollout` gives; raised when it, rnem.discs or the test videos change their meaning."""
-BATCH = 64
-"""Videos that are rolled out at once: those of rnem.evaluate.evaluate, so that both draw the same initial gamma."""
 
 QUANTITIES = {
     "bce": "BCE (nats per frame)",
@@ -38,7 +33,7 @@ QUANTITIES = {
     "extra": "extra balls per frame",
     "energy": "kinetic energy, of the truth's",
 }
-"""Columns of :func:`rollout` beside ``step``, means over videos."""
+"""Columns of :func:`rollout` beside ``step``, means over videos and draws."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +51,26 @@ class Found:
 def rollout(run: Run, data: str, *, count: int = 100, real_steps: int = 20, steps: int = 50) -> pd.DataFrame:
     """A run that simulates ``steps`` frames after ``real_steps`` true ones of the first ``count`` test videos.
 
-    A row per simulated step, from 1; columns ``step`` and QUANTITIES. Kept beside the run (rnem.measures.cached).
+    A row per simulated step, from 1; columns ``step`` and QUANTITIES. Kept beside the run (rnem.cache).
     """
 
     settings = {"count": count, "real_steps": real_steps, "steps": steps}
-    compute = functools.partial(rolled, run, data, **settings)
-    return measures.cached(run, "simulation", VERSION, compute, data=data, **settings)
+    compute = functools.partial(rolled, run, data, draws=evaluate.draws(run), **settings)
+    return cache.cached(run, "simulation", __name__, compute, data=data, **settings)
 
 
-def rolled(network: Network | Run, data: str, *, count: int, real_steps: int, steps: int) -> pd.DataFrame:
-    """What :func:`rollout` keeps, computed; of any network."""
+def rolled(
+    network: Network | Run, data: str, *, count: int, real_steps: int, steps: int, draws: int = 1
+) -> pd.DataFrame:
+    """What :func:`rollout` keeps, computed; of any network, the mean over draws."""
     network = evaluate.load_network(network) if isinstance(network, Run) else network
+    rolled_once = functools.partial(_rolled_once, network, data, count, real_steps, steps)
+    return evaluate.mean_of_draws(rolled_once, draws).astype({"step": int})
+
+
+def _rolled_once(network: Network, data: str, count: int, real_steps: int, steps: int, draw: int) -> pd.DataFrame:
     test = test_videos(data, count, real_steps, steps)
-    frames = imagine(network, test, real_steps)
+    frames = imagine(network, test, real_steps, draw)
     return measure(frames, test, find(frames, data), real_steps, true_energy(data, count, real_steps, steps))
 
 
@@ -142,13 +144,13 @@ def test_videos(data: str, count: int, real_steps: int, steps: int) -> Videos:
     return _test_videos(data, count, real_steps + steps + 1)
 
 
-def imagine(network: Network, test: Videos, real_steps: int) -> Tensor:
+@torch.no_grad()
+def imagine(network: Network, test: Videos, real_steps: int, draw: int = 0) -> Tensor:
     """max_k psi_k of simulated steps 0, 1, ...: (S+1,N,H,W), from videos of real_steps + S + 1 frames."""
     parts = []
-    for start in range(0, len(test), BATCH):
-        part = test.select(slice(start, start + BATCH))
-        psi, _ = evaluate.predict(network, part, seed=start, real_steps=real_steps)  # (T-1,B,K,1,H,W)
-        parts.append(psi[real_steps - 1 :].amax(2)[:, :, 0])  # (S+1,B,H,W)
+    for _, states in evaluate.in_batches(network, test, draw=draw, real_steps=real_steps):
+        best = torch.stack([state.psi.amax(1)[:, 0] for state in states])  # (T-1,B,H,W)
+        parts.append(best[real_steps - 1 :])  # (S+1,B,H,W)
     return torch.cat(parts, 1)
 
 

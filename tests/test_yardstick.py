@@ -218,7 +218,7 @@ def test_an_untrained_network_gives_the_numbers_that_it_gave(run, video_file):
         "wrong_mixture": 117.053,
         "copy_last": 50.3158,
     }
-    assert {q: found[q] for q in kept} == pytest.approx(kept, rel=1e-3), "raise yardstick.VERSION"
+    assert {q: found[q] for q in kept} == pytest.approx(kept, rel=1e-3), "a quantity changed its meaning"
 
 
 def test_the_largest_psi_and_the_mixture_are_told_apart(monkeypatch):
