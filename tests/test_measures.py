@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rnem import cache, config, evaluate, evidence, measures, runs
+from rnem import cache, config, evaluate, evidence, measures, provenance, runs, staleness
 from rnem.claims import CLAIMS, Measure, decide
 from rnem.networks import build
 
@@ -75,6 +75,105 @@ def test_a_damaged_file_is_noticed_and_computed_again(run, data, damage):
     with pytest.warns(UserWarning, match="computed again"):
         assert list(cache.cached(run, "thing", "rnem.metrics", lambda: table)["a"]) == [0.5, 0.25]
     assert list(cache.cached(run, "thing", "rnem.metrics", lambda: 1 / 0)["a"]) == [0.5, 0.25]
+
+
+MEASURING = (
+    "attention", "grouping", "measures", "occlusion", "otherwise", "probe", "simulation", "sprites", "yardstick",
+)  # fmt: skip
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package's sources, which a test may edit."""
+    there = staleness.module_path("em").parent
+    copy = tmp_path / "rnem"
+    copy.mkdir()
+    for path in there.glob("*.py"):
+        (copy / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(staleness, "module_path", lambda name: copy / f"{name}.py")
+    cache.code.cache_clear()
+    yield copy
+    cache.code.cache_clear()
+
+
+def edit(path, before: str, after: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    cache.code.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "before", "after", "changes"),
+    [
+        ("metrics", "def ari(", "# The textbook's.\n\n\ndef ari(", False),
+        ("evaluate", "DRAWS = 5\n", "DRAWS = 5  # enough\n", False),
+        ("evaluate", '"""Sequences that are unrolled together;', '"""Unrolled together:', False),
+        ("evaluate", "DRAWS = 5\n", "DRAWS = 6\n", True),
+        ("em", "EPSILON = 1e-6", "EPSILON = 1e-5", True),  # imported through another
+        ("discs", "def match(", "def matched(", False),  # no curve is made of it
+        ("runs", "def best(", "def finest(", False),
+    ],
+)
+def test_the_key_follows_code_and_not_comments(run, package, module, before, after, changes):
+    calls = []
+
+    def measured() -> None:
+        cache.cached(run, "thing", "rnem.measures", lambda: calls.append(1) or pd.DataFrame({"a": [1]}))
+
+    measured()
+    edit(package / f"{module}.py", before, after)
+    measured()
+    assert len(calls) == 1 + changes
+
+
+def test_what_other_code_gave_goes_when_the_new_table_is_kept(run, package, data):
+    def measured(what: str, count: int) -> None:
+        cache.cached(run, what, "rnem.measures", lambda: pd.DataFrame({"a": [1]}), count=count)
+
+    def kept() -> set:
+        return set((data / "measures").rglob("*.csv"))
+
+    for what, count in (("thing", 1), ("thing", 2), ("thing-more", 1)):
+        measured(what, count)
+    before = kept()
+    (next(iter(before)).parent / "thing-of-mine.csv").write_text("not,ours\n")
+    edit(package / "evaluate.py", "DRAWS = 5", "DRAWS = 7")
+    measured("thing", 1)
+    assert len(kept() & before) == 2, "other settings and other measures stay"
+    assert len(kept()) == 4
+    measured("thing", 2)
+    measured("thing-more", 1)
+    assert len(kept() & before) == 0
+    assert len(kept()) == 4
+
+
+@pytest.mark.parametrize("module", MEASURING)
+def test_a_measures_code_is_what_decides_its_numbers(module):
+    behind = cache.behind(f"rnem.{module}")
+    assert {module, "evaluate", "em", "networks", "videos", "sequences"} <= set(behind)
+    unwanted = ("figures", "cells", "cli", "commands", "campaign", "claims", "scorecard", "evidence", "book", "train")
+    assert not [name for name in behind if name.startswith(unwanted)], "then every edit there makes all measures stale"
+    assert not set(cache.NEUTRAL) & set(behind)
+
+
+def test_a_module_that_is_missing_is_no_empty_one(package):
+    before = provenance.code_digest()
+    edit(package / "em.py", "from __future__", "# A comment.\nfrom __future__")
+    assert provenance.code_digest() == before
+    edit(package / "em.py", "EPSILON = 1e-6", "EPSILON = 1e-5")
+    assert provenance.code_digest() != before
+    (package / "optim.py").unlink()
+    with pytest.raises(FileNotFoundError, match=r"optim\.py"):
+        provenance.code_digest()
+
+
+def test_late_frames_are_those_of_the_claims():
+    assert (Measure.first, Measure.last) == (measures.FIRST, measures.LAST)
+
+
+def test_without_any_run_there_are_no_numbers():
+    assert evidence.measurer({})("rnem-k5", Measure("bce")) == {}
 
 
 def test_curves_are_what_an_evaluation_gives(run):
