@@ -21,13 +21,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rnem import em, evaluate, grouping, measures, metrics
+from rnem import cache, em, evaluate, grouping, metrics
 from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import Videos, fixed
-
-VERSION = 1
-"""Of what :func:`by_lag` and :func:`by_distance` give; raised when a column changes its meaning."""
 
 REACH = 6
 """Lags from -REACH to REACH are measured, in frames; a pair is *quiet* with no contact so near."""
@@ -44,9 +41,10 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Record:
-    """What every step did between every two balls, float64 (T-1,N,M,M) by QUANTITIES: [t,n,a,b] is focus a, other b.
+    """What every step did between every two balls, float64 (T-1,D*N,M,M) by QUANTITIES: [t,n,a,b] is focus a, other b.
 
-    nan where one of the two has no component of its own, on the diagonal, and in step 0, which has seen nothing.
+    n counts the N videos of draw 0, then those of draw 1, and so on for all D draws. nan where one of the two has no
+    component of its own, on the diagonal, and in step 0, which has seen nothing.
     """
 
     values: dict[str, np.ndarray]
@@ -54,19 +52,23 @@ class Record:
     def __getitem__(self, quantity: str) -> np.ndarray:
         return self.values[quantity]
 
+    def draws(self, videos: Videos) -> int:
+        """How many draws of these videos it holds."""
+        return self["attention"].shape[1] // len(videos)
+
 
 @torch.no_grad()
-def record(network: Network | Run, videos: Videos, *, seed: int = 0, batch: int = 50) -> Record:
+def record(network: Network | Run, videos: Videos, *, draws: int = 1) -> Record:
     """Unroll a network on true frames and keep what happens between the balls. ValueError without attention."""
     network = evaluate.load_network(network) if isinstance(network, Run) else network
     if network.config.model != "rnem" or network.config.components < 2:
         raise ValueError(f"{network.config.model} with K = {network.config.components} has no attention to record")
-    parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(videos), batch):
-        part = videos.select(slice(start, start + batch))
-        with _norms(network) as norms:
-            states = evaluate.states(network, part, seed=seed + start)
-            parts.append(_between_balls(network, states, part, norms))
+    with _norms(network) as norms:
+        parts = [
+            _between_balls(network, states, part, norms)
+            for draw in range(draws)
+            for part, states in evaluate.in_batches(network, videos, draw=draw)
+        ]
     return Record({q: np.concatenate([p[q] for p in parts], 1) for q in QUANTITIES})
 
 
@@ -161,9 +163,11 @@ def lags(values: Record, videos: Videos, reach: int = REACH, first: int = FIRST)
     Each contact counts twice, once with either ball as focus. ``partner``: to the ball it hits; ``others``: to its
     other balls at the same time, those that are quiet; ``quiet``: to the same ball, mean over all times when the pair
     is quiet (no contact within ``reach`` frames). ``above_others`` and ``above_quiet`` are the differences, with
-    ``_low`` and ``_high``, a 95 % bootstrap interval over videos. ``contacts`` is the number of directed contacts.
+    ``_low`` and ``_high``, a 95 % bootstrap interval over videos, each with all its draws. ``contacts`` is the number
+    of directed contacts, the mean over draws.
     """
-    touch = touching(videos)
+    D = values.draws(videos)
+    touch = np.tile(touching(videos), (1, D, 1, 1))
     near = near_contact(touch, reach)
     allowed = np.arange(len(touch))
     allowed = (allowed - reach >= first) & (allowed + reach < len(touch))
@@ -172,17 +176,17 @@ def lags(values: Record, videos: Videos, reach: int = REACH, first: int = FIRST)
     for quantity in QUANTITIES:
         value = values[quantity]
         calm = np.where(near, np.nan, value)
-        others = _nanmean(calm, -1)  # (T-1,N,M): the focus's quiet balls
-        quiet = _nanmean(calm[first - 1 :], 0)  # (N,M,M)
+        others = evaluate.nanmean(calm, -1)  # (T-1,N,M): the focus's quiet balls
+        quiet = evaluate.nanmean(calm[first - 1 :], 0)  # (N,M,M)
         for lag in range(-reach, reach + 1):
             step = frame - 1 + lag
             three = value[step, video, focus, other], others[step, video, focus], quiet[video, focus, other]
             three = np.stack(three, -1)  # (E,3)
-            rows.append({"quantity": quantity, "lag": lag} | _compared(three, video, len(videos)))
+            rows.append({"quantity": quantity, "lag": lag} | _compared(three, video % len(videos), len(videos), D))
     return pd.DataFrame(rows)
 
 
-def _compared(three: np.ndarray, video: np.ndarray, N: int) -> dict[str, float]:
+def _compared(three: np.ndarray, video: np.ndarray, N: int, draws: int) -> dict[str, float]:
     """One row of :func:`lags` from (E,3) partner, others, quiet of every contact and the video (E,) of each."""
     known = np.isfinite(three).all(-1)
     three, video = three[known], video[known]
@@ -196,7 +200,7 @@ def _compared(three: np.ndarray, video: np.ndarray, N: int) -> dict[str, float]:
     }
     sums = np.stack([np.bincount(video, column, N) for column in columns.values()], -1)  # (N,5)
     mean, low, high = bootstrap(sums, np.bincount(video, minlength=N)[:, None])
-    row = {"contacts": len(video)} | dict(zip(columns, mean, strict=True))
+    row = {"contacts": round(len(video) / draws)} | dict(zip(columns, mean, strict=True))
     for place, name in list(enumerate(columns))[3:]:
         row |= {f"{name}_low": low[place], f"{name}_high": high[place]}
     return row
@@ -216,12 +220,6 @@ def bootstrap(sums: np.ndarray, counts: np.ndarray, seed: int = 0) -> tuple[np.n
     return mean, low, high
 
 
-def _nanmean(array: np.ndarray, axis: int) -> np.ndarray:
-    """np.nanmean without its warning where there is nothing."""
-    count = np.isfinite(array).sum(axis)
-    return np.nansum(array, axis) / np.where(count, count, np.nan)
-
-
 # --------------------------------------------------------------------------------------------------------- by distance
 
 
@@ -229,13 +227,15 @@ def bins(values: Record, videos: Videos, edges: tuple[float, ...] = EDGES, first
     """Attention against the distance of two centres in the frame that a step reads: a row per quantity, motion and bin.
 
     Columns: ``quantity``, ``motion`` ("approaching" or "separating" at that frame), ``low`` and ``high`` (the bin, box
-    units), ``distance`` (mean in the bin), ``pairs`` (how many directed pairs), ``mean``, and ``mean_low``,
-    ``mean_high``, its 95 % bootstrap interval over videos. Empty bins are nan.
+    units), ``distance`` (mean in the bin), ``pairs`` (how many directed pairs, mean over draws), ``mean``, and
+    ``mean_low``, ``mean_high``, its 95 % bootstrap interval over videos. Empty bins are nan.
     """
     steps = slice(first - 1, len(videos.positions) - 1)
-    apart, closing = distances(videos)[steps], approaching(videos)[steps]  # step t reads frame t
+    D = values.draws(videos)
+    # step t reads frame t
+    apart, closing = (np.tile(a[steps], (1, D, 1, 1)) for a in (distances(videos), approaching(videos)))
     place = np.digitize(apart, edges) - 1
-    video = np.broadcast_to(np.arange(len(videos))[None, :, None, None], apart.shape)
+    video = np.broadcast_to(np.tile(np.arange(len(videos)), D)[None, :, None, None], apart.shape)
     rows = []
     for quantity in QUANTITIES:
         value = values[quantity][steps]
@@ -246,7 +246,9 @@ def bins(values: Record, videos: Videos, edges: tuple[float, ...] = EDGES, first
                 both = [np.bincount(video[some], a[some], len(videos)) for a in (value, apart)]
                 count = np.bincount(video[some], minlength=len(videos))[:, None]
                 (mean, distance), (low, _), (high, _) = bootstrap(np.stack(both, -1), count)
-                rows.append((quantity, motion, edges[b], edges[b + 1], distance, int(some.sum()), mean, low, high))
+                rows.append(
+                    (quantity, motion, edges[b], edges[b + 1], distance, round(some.sum() / D), mean, low, high)
+                )
     columns = ["quantity", "motion", "low", "high", "distance", "pairs", "mean", "mean_low", "mean_high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -277,13 +279,13 @@ def _measured(run: Run, what: str, data: str, count: int, frames: int) -> pd.Dat
     def compute() -> pd.DataFrame:
         # One pass serves both tables: the other is kept as well.
         test = fixed(data, "test", count, frames)
-        values = record(run, test)
+        values = record(run, test, draws=evaluate.draws(run))
         both = {"attention-lag": lags(values, test), "attention-distance": bins(values, test)}
         other = next(name for name in both if name != what)
-        measures.cached(run, other, VERSION, lambda: both[other], **settings)
+        cache.cached(run, other, __name__, lambda: both[other], **settings)
         return both[what]
 
-    return measures.cached(run, what, VERSION, compute, **settings)
+    return cache.cached(run, what, __name__, compute, **settings)
 
 
 def rise(rows: pd.DataFrame, difference: str, quantity: str = "attention", lag: int = 0) -> tuple[float, float, float]:

@@ -117,7 +117,7 @@ class Evaluate:
         from rnem import evaluate
 
         videos = videos_for(run, self.data, split, self.count, self.frames)
-        summary = evaluate.evaluate(run, videos, noise=self.noise, real_steps=self.real_steps).summary()
+        summary = evaluate.reported(run, videos, noise=self.noise, real_steps=self.real_steps).summary()
         if self.json:
             asked = {"split": split, "count": self.count, "frames": self.frames, "noise": self.noise}
             asked |= {"data": videos.name, "real_steps": self.real_steps}
@@ -178,7 +178,7 @@ class Rollout:
         frames = self.real_steps + self.steps + 1
         videos = videos_for(run, self.data, self.split, self.count, frames)
         network = evaluate.load_network(run)
-        result = evaluate.evaluate(network, videos, real_steps=self.real_steps)
+        result = evaluate.reported(run, videos, real_steps=self.real_steps)
         bce, wrong, copied = (result.curve(quantity) for quantity in ("bce", "wrong", "copy_last"))
         print(f"{run.label} ({run.key}) on {len(videos)} {self.split} videos of {videos.name}")
         rows = []

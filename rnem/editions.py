@@ -15,12 +15,12 @@ from pathlib import Path
 
 import yaml
 
-from rnem import book, cells, measures, runs, storage, videos
+from rnem import book, cache, cells, runs, storage, videos
 from rnem.arguments import UserError
 from rnem.parameters import Chosen
 from rnem.provenance import repository
 
-FEWER = {"count": measures.SMOKE_VIDEOS, "watched": measures.SMOKE_VIDEOS, "rolled": 10}
+FEWER = {"count": cache.SMOKE_VIDEOS, "watched": cache.SMOKE_VIDEOS, "rolled": 10}
 """Videos that a chapter looks at, where what it finds only has to be there."""
 
 
@@ -97,6 +97,6 @@ def bring_data(root: Path, say: Callable[[str], None] = print) -> None:
                 storage.replace_file(path, source.read_bytes())
         elif path.parent.name == "videos":
             data, _, split = path.stem.rpartition("-")
-            count = measures.TEST_VIDEOS[videos.dataset(data).family]
+            count = cache.TEST_VIDEOS[videos.dataset(data).family]
             say(f"writing {count} {split} videos of {data}")
             videos.write({split: [videos.fixed(data, split, count)]}, path)

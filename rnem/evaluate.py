@@ -1,12 +1,19 @@
-"""Measure a network on videos: every quantity of the claims, per predicted frame and per sequence."""
+"""Measure a network on videos: every quantity of the claims, per predicted frame and per sequence.
+
+The initial gamma is random, and so are the bits that noise flips. Both are a function of the video (data set, split,
+its number there) and of the number of the draw, and of nothing else: :func:`dice`. A reported number is the mean of
+DRAWS draws; a picture of a single video shows draw 0.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -29,7 +36,9 @@ QUANTITIES = {
 
 
 BATCH = 64
-"""Sequences that are unrolled together; the initial gamma of a sequence depends on its place in one."""
+"""Sequences that are unrolled together; more need more memory, and all else stays the same."""
+DRAWS = 5
+"""Draws of the initial gamma (and of the noise) that a reported number is the mean of."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,45 @@ def load_network(run: Run, path: str = "fast", *, components: int | None = None)
     return network.to(memory_format=torch.channels_last).eval()
 
 
+def draws(run: Run, *, noise: float = 0.0) -> int:
+    """How many draws a reported number of a run is the mean of: DRAWS.
+
+    One is enough where nothing is random (gamma is all ones where K = 1, and no bits are flipped without noise), and
+    for the profile smoke, which tests the machinery.
+    """
+    certain = run.config.network.components == 1 and noise == 0
+    return 1 if certain or run.config.profile == "smoke" else DRAWS
+
+
+def dice(videos: Videos, components: int, *, noise: float = 0.0, draw: int = 0) -> tuple[Tensor, Tensor]:
+    """Bit flips (T,N,1,H,W) and raw initial gamma (N,K,1,H,W), standard normal, of one draw; float32 on the CPU.
+
+    Each sequence has its own, from the data set's name, the split, its number there and ``draw``: they depend neither
+    on the sequences beside it nor on how many frames are used. The first frames of a longer video have the flips of a
+    shorter one, and the first components of a larger K the gamma of a smaller one.
+    """
+    frames, shape = videos.frames, tuple(videos.features.shape[2:])
+    flips, raw = [], []
+    for number in videos.numbers.tolist():
+        words = (videos.name, videos.split, number, draw)
+        # A component at a time: torch fills a tensor in blocks of 16, so that one call's numbers depend on its size.
+        gamma = _generator("gamma", *words)
+        raw.append(torch.stack([torch.randn(shape, generator=gamma) for _ in range(components)]))
+        if noise > 0:
+            bits = _generator("flips", *words)
+            flips.append(torch.stack([torch.rand(shape, generator=bits) for _ in range(frames)]) < noise)
+    none = torch.zeros(()).expand(videos.features.shape)
+    return torch.stack(flips, 1).float() if flips else none, torch.stack(raw)
+
+
+def _generator(*words: str | int) -> torch.Generator:
+    """A random generator of its own for what the words say."""
+    digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
 def initial_draws(shape: tuple[int, ...], components: int, noise: float, seed: int, device) -> tuple[Tensor, Tensor]:
-    """Bit flips (T,B,1,H,W) and raw initial gamma (B,K,1,H,W) of an evaluation, from its seed."""
+    """Bit flips (T,B,1,H,W) and raw initial gamma (B,K,1,H,W) from a seed, for what is no reported number."""
     generator = torch.Generator().manual_seed(seed)
     flips = (torch.rand(shape, generator=generator) < noise).float()
     raw = torch.randn((shape[1], components, *shape[2:]), generator=generator)
@@ -77,10 +123,10 @@ def initial_draws(shape: tuple[int, ...], components: int, noise: float, seed: i
 
 @torch.no_grad()
 def predict(
-    network: Network | Run, videos: Videos, *, noise: float = 0.0, seed: int = 0, **unroll
+    network: Network | Run, videos: Videos, *, noise: float = 0.0, draw: int = 0, **unroll
 ) -> tuple[Tensor, Tensor]:
     """psi and gamma of every step, (T-1,N,K,1,H,W) each: for pictures of a few sequences; ``unroll``: em.unroll's."""
-    steps = list(states(_network(network), videos, noise=noise, seed=seed, **unroll))
+    steps = list(states(_network(network), videos, noise=noise, draw=draw, **unroll))
     return torch.stack([s.psi for s in steps]), torch.stack([s.gamma for s in steps])
 
 
@@ -90,36 +136,71 @@ def evaluate(
     videos: Videos,
     *,
     noise: float = 0.0,
-    seed: int = 0,
+    draw: int = 0,
     batch: int = BATCH,
     real_steps: int | None = None,
 ) -> Evaluation:
-    """All QUANTITIES on all sequences; from step ``real_steps`` on the model sees only its own predictions.
+    """All QUANTITIES on all sequences in one draw; from step ``real_steps`` on the model sees its own predictions only.
 
     ``noise`` is the bit-flip probability of the input frames (the authors evaluate with 0.2). In simulated steps the
     losses use the true next frame and the gamma inferred from it; the ARI uses the gamma that the model carries on.
     """
-    network = _network(network)
-    parts = []
-    for start in range(0, len(videos), batch):
-        part = videos.select(slice(start, start + batch))
+    network, parts = _network(network), []
+    for part, steps in in_batches(network, videos, noise=noise, draw=draw, batch=batch, real_steps=real_steps):
         x = part.features.to(_device(network), torch.float32)
-        steps = states(network, part, noise=noise, seed=seed + start, real_steps=real_steps)
         parts.append([_measure(state, part, x, t) for t, state in enumerate(steps)])
     values = {q: np.stack([np.concatenate([p[t][q] for p in parts]) for t in range(len(parts[0]))]) for q in QUANTITIES}
     return Evaluation(values, real_steps)
 
 
+def reported(run: Run, videos: Videos, *, noise: float = 0.0, real_steps: int | None = None) -> Evaluation:
+    """:func:`evaluate` of a run, the mean over its :func:`draws`."""
+    network = load_network(run)
+    return averaged(
+        evaluate(network, videos, noise=noise, draw=draw, real_steps=real_steps)
+        for draw in range(draws(run, noise=noise))
+    )
+
+
+def averaged(evaluations: Iterable[Evaluation]) -> Evaluation:
+    """The mean over draws of each entry; nan only where it is in every draw."""
+    several = list(evaluations)
+    values = {q: nanmean(np.stack([e.values[q] for e in several]), 0) for q in several[0].values}
+    return Evaluation(values, several[0].real_steps)
+
+
+def mean_of_draws(one: Callable[[int], pd.DataFrame], draws: int) -> pd.DataFrame:
+    """The mean over draws 0, 1, ... of tables with the same rows, all numbers; nan only where it is in every draw."""
+    tables = [one(draw) for draw in range(draws)]
+    whole = nanmean(np.stack([table.to_numpy(float) for table in tables]), 0)
+    return pd.DataFrame(whole, tables[0].index, tables[0].columns)
+
+
+def nanmean(array: np.ndarray, axis: int) -> np.ndarray:
+    """np.nanmean without its warning where there is nothing."""
+    count = np.isfinite(array).sum(axis)
+    return np.nansum(array, axis) / np.where(count, count, np.nan)
+
+
+def in_batches(
+    network: Network, videos: Videos, *, draw: int = 0, batch: int = BATCH, **settings
+) -> Iterator[tuple[Videos, Iterator[em.State]]]:
+    """The sequences in batches, each with :func:`states` of it: every measure's way through videos."""
+    for start in range(0, len(videos), batch):
+        part = videos.select(slice(start, start + batch))
+        yield part, states(network, part, draw=draw, **settings)
+
+
 def states(
-    network: Network, videos: Videos, *, noise: float = 0.0, seed: int = 0, real_steps: int | None = None, **unroll
+    network: Network, videos: Videos, *, noise: float = 0.0, draw: int = 0, real_steps: int | None = None, **unroll
 ) -> Iterator[em.State]:
-    """The states of every step on sequences as they are read; ``seed`` decides flips and the initial gamma.
+    """The states of every step on sequences as they are read; flips and initial gamma are those of ``draw``.
 
     ``unroll``: further arguments of em.unroll. Gradients are recorded unless the caller forbids it.
     """
     device = _device(network)
     x = videos.features.to(device, torch.float32)
-    flips, raw = initial_draws(tuple(x.shape), network.config.components, noise, seed, device)
+    flips, raw = (a.to(device) for a in dice(videos, network.config.components, noise=noise, draw=draw))
     actions = videos.to(device).one_hot(network.config.actions)
     return em.unroll(network, x, flips, raw, actions=actions, real_steps=real_steps, **unroll)
 

@@ -45,7 +45,7 @@ def measurer(
         return late_mean(run, data, what)
 
     def measure(model: str, what: Measure) -> dict[int, float]:
-        profile = next(iter(runs)).split("-")[0]
+        profile = next(iter(runs), "laptop").split("-")[0]  # without any run there is nothing to find, in any profile
         found = runs.get(run_name(profile, what.data, model), [])
         if what.quantity == "identity":
             return {run.seed: identity_difference(run) for run in found}

@@ -14,13 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rnem import authors, em, evaluate, measures, metrics
+from rnem import authors, cache, em, evaluate, metrics
 from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import Videos, fixed
-
-VERSION = 1
-"""Of what :func:`per_step` gives; raised when its columns change their meaning."""
 
 SINCE = 15
 """The frame whose components a ball must keep, for *identity kept*."""
@@ -55,24 +52,25 @@ def background_share(gamma: Float[Tensor, "N K 1 H W"], features: Float[Tensor, 
 
 
 @torch.no_grad()
-def measure(network: Network, videos: Videos, *, since: int = SINCE, seed: int = 0, batch: int = 50) -> pd.DataFrame:
-    """A row per predicted frame ``step`` (from 1), averaged over videos; frames without noise.
+def measure(network: Network, videos: Videos, *, since: int = SINCE, draws: int = 1) -> pd.DataFrame:
+    """A row per predicted frame ``step`` (from 1), averaged over videos and draws; frames without noise.
 
     ``ari``: rnem.metrics.ari; ``with_background``: the background as one more group; ``authors``: their clipped index;
-    ``difference``: the largest of any video between ``ari`` and ``authors``; ``own``: share of balls with a component
-    of their own; ``torn``: share of balls that no component holds; ``held0`` .. ``held3``: mean number of components
-    that hold no, one, two, three or more balls; ``background``: :func:`background_share`; ``background_over_half``:
-    share of videos in which it is over 1/2; ``kept``: of the balls with a component of their own at frame ``since``,
-    the share that has the same one to itself; ``kept_all``: the share of videos in which every ball does. ValueError
-    where the videos are too short.
+    ``difference``: the largest of any video and draw between ``ari`` and ``authors``; ``own``: share of balls with a
+    component of their own; ``torn``: share of balls that no component holds; ``held0`` .. ``held3``: mean number of
+    components that hold no, one, two, three or more balls; ``background``: :func:`background_share`;
+    ``background_over_half``: share of videos in which it is over 1/2; ``kept``: of the balls with a component of their
+    own at frame ``since``, the share that has the same one to itself; ``kept_all``: the share of videos in which
+    every ball does. ValueError where the videos are too short.
     """
     if not 1 <= since < videos.frames:
         raise ValueError(f"since is frame {since}, and must be one of the predicted frames 1..{videos.frames - 1}")
-    parts = []
-    for start in range(0, len(videos), batch):
-        part = videos.select(slice(start, start + batch))
-        states = evaluate.states(network, part, seed=seed + start)
-        parts.append(_part([_frame(state, part, t + 1) for t, state in enumerate(states)], since))
+    # Draws are counted like more videos: shares of balls are then shares over all of them.
+    parts = [
+        _part([_frame(state, part, t + 1) for t, state in enumerate(states)], since)
+        for draw in range(draws)
+        for part, states in evaluate.in_batches(network, videos, draw=draw)
+    ]
     names = parts[0].keys()
     rows = {name: np.nanmean(np.concatenate([p[name] for p in parts], 1), 1) for name in names}  # (T-1,) each
     rows["difference"] = np.concatenate([p["difference"] for p in parts], 1).max(1)
@@ -123,9 +121,13 @@ def _part(frames: list[dict[str, Tensor]], since: int) -> dict[str, np.ndarray]:
 
 def per_step(run: Run, data: str, *, count: int = 100, frames: int = 51, since: int = SINCE) -> pd.DataFrame:
     """:func:`measure` of a run on the first ``count`` test videos of a data set, computed once."""
-    return measures.cached(
-        run, "grouping", VERSION,
-        lambda: measure(evaluate.load_network(run), fixed(data, "test", count, frames), since=since),
+
+    def compute() -> pd.DataFrame:
+        test = fixed(data, "test", count, frames)
+        return measure(evaluate.load_network(run), test, since=since, draws=evaluate.draws(run))
+
+    return cache.cached(
+        run, "grouping", __name__, compute,
         data=data, count=count, frames=frames, since=since,
     )  # fmt: skip
 

@@ -1,94 +1,21 @@
-"""Measures of finished runs, computed once: what takes seconds per run is kept beside the runs, and committed.
-
-    data/measures/<run's folder>/<what>-<key>.csv      one line of JSON about it, then the table
-
-The key covers the run's digest (weights, metrics, config), the settings and the version of the measure. A version is
-raised by hand when a measure changes its meaning; a test compares each with numbers that it once gave.
-"""
+"""What claims are judged on: curves of rnem.evaluate's quantities, of finished runs on test videos, computed once."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import warnings
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from rnem import claims, evaluate, storage
-from rnem.runs import Run, data_root
+from rnem import evaluate
+from rnem.cache import TEST_VIDEOS, cached, enough
+from rnem.runs import Run
 from rnem.videos import dataset, fixed
 
-CURVES_VERSION = 1
-"""Of what :func:`curves` gives; raised when rnem.evaluate or the test videos change their meaning."""
-
-DIGITS = 7
-"""Significant digits that are kept."""
-
-
-def cached(run: Run, what: str, version: int, compute: Callable[[], pd.DataFrame], **settings) -> pd.DataFrame:
-    """The table that ``compute`` gives for a run, or gave before; numbers to DIGITS digits.
-
-    ``settings`` (plain JSON values) are everything else that decides the table. A damaged file is computed again, with
-    a warning. Where the folder cannot be written, the table is still returned.
-    """
-    about = {"what": what, "version": version, "run": run.manifest["digest"], "settings": settings}
-    key = hashlib.sha256(storage.canonical(about).encode()).hexdigest()[:10]
-    path = data_root() / "measures" / run.path.name / f"{what}-{key}.csv"
-    body = _read(path, about)
-    if body is None:
-        body = compute().to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
-        _write(path, about, body)
-    # Read back even when it was just computed, so that the first reader sees what every later one does.
-    return pd.read_csv(io.StringIO(body))
-
-
-TEST_VIDEOS = {"balls4mass": 200, "balls5mass": 100, "balls678mass": 100, "balls3curtain": 100, "spaceinvaders": 100}
-"""How many test videos a measure takes where nothing else is asked for: what data/videos holds."""
-SMOKE_VIDEOS = 20
-"""At most so many for a run of the profile smoke, which tests the machinery."""
-
-
-def enough(run: Run, videos: int, asked: int | None) -> int:
-    """How many videos a measure takes: those ``asked`` for, else ``videos``, of smoke runs SMOKE_VIDEOS at most."""
-    if asked is not None:
-        return asked
-    return min(videos, SMOKE_VIDEOS) if run.config.profile == "smoke" else videos
-
-
-def _read(path: Path, about: dict) -> str | None:
-    """The table's text; None where there is none, or where it is not what was written."""
-    try:
-        head, _, body = path.read_text(encoding="utf-8").partition("\n")
-        if json.loads(head) == about | {"sha256": _digest(body)}:
-            return body
-        problem = "was edited or belongs to another run"
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        problem = f"cannot be read ({str(error).splitlines()[0]})"
-    warnings.warn(f"{path} {problem}: it is computed again", stacklevel=3)
-    return None
-
-
-def _write(path: Path, about: dict, body: str) -> None:
-    text = json.dumps(about | {"sha256": _digest(body)}, sort_keys=True) + "\n" + body
-    try:
-        with storage.writing(f"measure {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            storage.replace_file(path, text.encode())
-    except storage.RunError as error:
-        warnings.warn(f"not kept: {error}", stacklevel=3)
-
-
-def _digest(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()
-
-
-# --------------------------------------------------------------------------------------------------------------- curves
+FIRST, LAST = 10, 29
+"""Predicted frames that are *late*: when groups have settled, what claims are judged on unless they say otherwise."""
+SPREAD = ("bce", "ari", "wrong", "relational")
+"""The quantities of :func:`draws`."""
 
 
 def curves(
@@ -103,38 +30,100 @@ def curves(
 ) -> pd.DataFrame:
     """A run on the first ``count`` test videos of a data set: a row per predicted frame and number of balls.
 
-    ``count`` is :func:`enough` of TEST_VIDEOS' and ``frames`` the data set's where they are not given.
+    ``count`` is :func:`rnem.cache.enough` of TEST_VIDEOS' and ``frames`` the data set's where they are not given.
 
     Columns: ``step`` (number of the predicted frame, from 1), ``balls``, ``videos`` (how many have so many balls), and
-    every one of evaluate.QUANTITIES, averaged over these videos. ``components`` is K where it is not the training's.
+    every one of evaluate.QUANTITIES, averaged over these videos and over draws (rnem.evaluate.draws). ``components`` is
+    K where it is not the training's.
     """
+    return _measured(run, "curves", data, count, frames, noise, real_steps, components)
+
+
+def draws(
+    run: Run,
+    data: str,
+    *,
+    count: int | None = None,
+    frames: int | None = None,
+    noise: float = 0.0,
+    components: int | None = None,
+) -> pd.DataFrame:
+    """What every single draw gives that :func:`curves` of these settings averages: late means, a row per draw.
+
+    Columns: ``draw`` and SPREAD, each a mean over predicted frames FIRST to LAST and over videos.
+    """
+    return _measured(run, "draws", data, count, frames, noise, None, components)
+
+
+def spread(run: Run, data: str, **settings) -> pd.DataFrame:
+    """How far the draws of a run lie apart, by quantity (the index, SPREAD): :func:`draws` in three numbers.
+
+    Columns: ``mean`` over draws, ``sd`` (standard deviation of single draws) and ``sd_of_mean`` (that of the mean of so
+    many draws: sd / sqrt(draws)). Both are nan where there is one draw; 0 is right for K = 1 without noise, where
+    nothing is drawn.
+    """
+    rows = draws(run, data, **settings)[[*SPREAD]]
+    sd = rows.std(ddof=1)
+    if run.config.network.components == 1 and not settings.get("noise"):
+        sd = sd.fillna(0.0)
+    return pd.DataFrame({"mean": rows.mean(), "sd": sd, "sd_of_mean": sd / len(rows) ** 0.5})
+
+
+def _measured(
+    run: Run,
+    what: str,
+    data: str,
+    count: int | None,
+    frames: int | None,
+    noise: float,
+    real_steps: int | None,
+    components: int | None,
+) -> pd.DataFrame:
+    """The table ``curves`` or ``draws`` of a run. The same evaluations serve both, and the other is kept as well."""
     count = enough(run, TEST_VIDEOS[dataset(data).family], count)
     frames = getattr(dataset(data), "frames", 51) if frames is None else frames
+    settings = {
+        "data": data, "count": count, "frames": frames, "noise": noise, "real_steps": real_steps,
+        "components": components,
+    }  # fmt: skip
 
     def compute() -> pd.DataFrame:
-        test = fixed(data, "test", count, frames)
-        network = evaluate.load_network(run, components=components)
-        result = evaluate.evaluate(network, test, noise=noise, real_steps=real_steps)
+        test, network = fixed(data, "test", count, frames), evaluate.load_network(run, components=components)
+        drawn = [
+            evaluate.evaluate(network, test, noise=noise, draw=draw, real_steps=real_steps)
+            for draw in range(evaluate.draws(run, noise=noise))
+        ]
         balls = (test.masses > 0).sum(1).numpy()  # (N,)
-        parts = []
-        for number in np.unique(balls):
-            some = evaluate.Evaluation({q: v[:, balls == number] for q, v in result.values.items()}, real_steps)
-            part = pd.DataFrame({q: some.curve(q) for q in evaluate.QUANTITIES})
-            part.insert(0, "step", np.arange(1, frames))
-            part.insert(1, "balls", number)
-            part.insert(2, "videos", int((balls == number).sum()))
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        both = {"curves": lambda: _by_balls(evaluate.averaged(drawn), balls), "draws": lambda: _by_draw(drawn)}
+        for other in both.keys() - {what}:
+            cached(run, other, __name__, both[other], **settings)
+        return both[what]()
 
-    return cached(
-        run, "curves", CURVES_VERSION, compute,
-        data=data, count=count, frames=frames, noise=noise, real_steps=real_steps, components=components,
-    )  # fmt: skip
+    return cached(run, what, __name__, compute, **settings)
+
+
+def _by_balls(result: evaluate.Evaluation, balls: np.ndarray) -> pd.DataFrame:
+    """What :func:`curves` keeps of an evaluation of N videos with ``balls`` (N,)."""
+    parts = []
+    for number in np.unique(balls):
+        some = evaluate.Evaluation({q: v[:, balls == number] for q, v in result.values.items()}, result.real_steps)
+        part = pd.DataFrame({q: some.curve(q) for q in evaluate.QUANTITIES})
+        part.insert(0, "step", np.arange(1, len(part) + 1))
+        part.insert(1, "balls", number)
+        part.insert(2, "videos", int((balls == number).sum()))
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_draw(drawn: list[evaluate.Evaluation]) -> pd.DataFrame:
+    """What :func:`draws` keeps of an evaluation in each draw."""
+    late = [{q: evaluate.nanmean(each.curve(q)[FIRST - 1 : LAST], 0) for q in SPREAD} for each in drawn]
+    return pd.DataFrame(late).rename_axis("draw").reset_index()
 
 
 def late(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of frames 10 to 29, when groups have settled: what claims are judged on unless they say otherwise."""
-    return rows[rows["step"].between(claims.Measure.first, claims.Measure.last)]
+    """The rows of frames FIRST to LAST."""
+    return rows[rows["step"].between(FIRST, LAST)]
 
 
 def over_videos(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rnem import discs, em, evaluate, measures, runs
+from rnem import cache, discs, em, evaluate, runs
 from rnem.balls import BOX, CURTAIN_GRID, CURTAIN_SIDE
 from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import Videos, dataset, fixed
 
-VERSION = 1
-"""Of the tables kept here; raised when one of them, rnem.discs or the videos change their meaning."""
 COUNT = 300
 """Test videos."""
 QUARTER, HALF = 0.25, 0.5
@@ -216,12 +214,11 @@ class Watched:
 
 
 @torch.no_grad()
-def watch(network: Network, videos: Videos) -> Watched:
-    """A network on true frames without noise; initial gamma as rnem.evaluate.evaluate draws it."""
+def watch(network: Network, videos: Videos, draw: int = 0) -> Watched:
+    """A network on true frames without noise."""
     best, theta, owner = [], [], []
-    for start in range(0, len(videos), evaluate.BATCH):
-        part = videos.select(slice(start, start + evaluate.BATCH))
-        states = list(evaluate.states(network, part, seed=start))
+    for part, steps in evaluate.in_batches(network, videos, draw=draw):
+        states = list(steps)
         best.append(torch.stack([s.psi.amax(1)[:, 0] for s in states]))
         theta.append(torch.stack([s.theta for s in states]))
         M = videos.masses.shape[1]
@@ -231,9 +228,9 @@ def watch(network: Network, videos: Videos) -> Watched:
 
 
 @functools.lru_cache(maxsize=2)
-def watched(path: Path, data: str, split: str, count: int) -> Watched:
+def watched(path: Path, data: str, split: str, count: int, draw: int = 0) -> Watched:
     """:func:`watch` of the run in a folder on the first videos of a split; the last two are remembered."""
-    return watch(evaluate.load_network(runs.load(path)), fixed(data, split, count))
+    return watch(evaluate.load_network(runs.load(path)), fixed(data, split, count), draw)
 
 
 def returned_rows(seen: Watched) -> pd.DataFrame:
@@ -259,37 +256,59 @@ def identity_rows(seen: Watched) -> pd.DataFrame:
 def returns(run: Run, data: str | None = None, count: int | None = None) -> pd.DataFrame:
     """Every return of a hidden ball in a run's predictions of the first ``count`` test videos, computed once.
 
-    Columns: video, ball, ``hidden`` (frames), ``frame`` (the first with a QUARTER of it in sight), ``error`` (pixels,
-    see :func:`reappearance`), ``found`` (whether that is at most NEAR), ``in_view`` (the share found of the balls in
-    full view in that frame; nan where there is none), ``faint`` and ``rim`` (pixels, see :func:`faint`), and the errors
-    of :func:`without_model`. ``data`` is the run's own where it is not given.
+    A row per return and draw. Columns: ``draw``, video, ball, ``hidden`` (frames), ``frame`` (the first with a QUARTER
+    of it in sight), ``error`` (pixels, see :func:`reappearance`), ``found`` (whether that is at most NEAR),
+    ``in_view`` (the share found of the balls in full view in that frame; nan where there is none), ``faint`` and
+    ``rim`` (pixels, see :func:`faint`), and the errors of :func:`without_model`. ``data`` is the run's own where it
+    is not given.
     """
-    return keep(run, "returns", returned_rows, ("test",), data, count)
+    return keep(run, "returns", _of_test_videos(run), ("test",), data, count)
 
 
 def identity(run: Run, data: str | None = None, count: int | None = None) -> pd.DataFrame:
     """Every hidden ball with HALF in sight before and after, computed once.
 
-    Columns: video, ball, ``hidden`` (frames), ``frame`` (after), and those of :func:`same_owner`.
+    A row per such ball and draw. Columns: ``draw``, video, ball, ``hidden`` (frames), ``frame`` (after), and those of
+    :func:`same_owner`.
     """
-    return keep(run, "identity", identity_rows, ("test",), data, count)
+    return keep(run, "identity", _of_test_videos(run) | {"identity": identity_rows}, ("test",), data, count)
+
+
+def _of_test_videos(run: Run) -> dict[str, Callable[..., pd.DataFrame]]:
+    """The tables that watching the test videos once gives; with one component there is no identity to ask for."""
+    several = run.config.network.components > 1
+    return {"returns": returned_rows} | ({"identity": identity_rows} if several else {})
 
 
 def keep(
     run: Run,
     what: str,
-    rows: Callable[..., pd.DataFrame],
+    tables: Mapping[str, Callable[..., pd.DataFrame]],
     splits: tuple[str, ...],
     data: str | None,
     count: int | None,
 ) -> pd.DataFrame:
-    """What ``rows`` makes of a run watching ``count`` (COUNT) videos of each split, through rnem.measures.cached."""
-    data, count = data or run.config.data, measures.enough(run, COUNT, count)
+    """The table ``what`` of a run watching ``count`` (COUNT) videos of each split, through rnem.cache.
+
+    ``tables`` are functions of what was watched, by name; each gives the rows of one draw. They are all kept, since
+    watching takes longer than anything that is made of it.
+    """
+    data, count = data or run.config.data, cache.enough(run, COUNT, count)
+    module = tables[what].__module__
 
     def compute() -> pd.DataFrame:
-        return rows(*(watched(run.path, data, split, count) for split in splits))
+        drawn = []
+        for draw in range(evaluate.draws(run)):
+            seen = [watched(run.path, data, split, count, draw) for split in splits]
+            drawn.append({name: rows(*seen) for name, rows in tables.items()})
+            for table in drawn[-1].values():
+                table.insert(0, "draw", draw)
+        whole = {name: pd.concat([each[name] for each in drawn], ignore_index=True) for name in tables}
+        for other in whole.keys() - {what}:
+            cache.cached(run, other, module, lambda other=other: whole[other], data=data, count=count)
+        return whole[what]
 
-    return measures.cached(run, what, VERSION, compute, data=data, count=count)
+    return cache.cached(run, what, module, compute, data=data, count=count)
 
 
 def returned(run: Run, first: int, last: int, data: str | None = None, count: int | None = None) -> float:

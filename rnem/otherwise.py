@@ -1,6 +1,7 @@
 """Measured effects of what differs between paper, code and ports, such as sums against means.
 
-Each takes a finished run and changes one thing in how it is evaluated; nothing is trained here.
+Each takes a finished run and changes one thing in how it is evaluated; nothing is trained here. All numbers are means
+over draws (rnem.evaluate.draws).
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rnem import em, evaluate, measures, metrics
+from rnem import cache, em, evaluate, metrics
 from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import fixed
 
-VERSION = 1
-"""Of the measures below; raised when their meaning changes."""
 COUNT = 64
 """Test videos, where nothing else is asked for."""
 
@@ -44,18 +43,22 @@ def mean_of_effects(network: Network, trained: int) -> Iterator[None]:
 def sum_or_mean(run: Run, data: str, components: int, *, count: int | None = None, frames: int = 51) -> pd.DataFrame:
     """BCE by frame of a run at another K, the effects summed (as trained) and averaged: columns step, sum, mean."""
 
-    count = measures.enough(run, COUNT, count)
+    count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run, components=components)
         test = fixed(data, "test", count, frames)
-        summed = evaluate.evaluate(network, test).curve("bce")
-        with mean_of_effects(network, run.config.network.components):
-            averaged = evaluate.evaluate(network, test).curve("bce")
-        return pd.DataFrame({"step": np.arange(1, frames), "sum": summed, "mean": averaged})
 
-    return measures.cached(
-        run, "sum-or-mean", VERSION, compute, data=data, components=components, count=count, frames=frames
+        def one(draw: int) -> pd.DataFrame:
+            summed = evaluate.evaluate(network, test, draw=draw).curve("bce")
+            with mean_of_effects(network, run.config.network.components):
+                averaged = evaluate.evaluate(network, test, draw=draw).curve("bce")
+            return pd.DataFrame({"step": np.arange(1, frames), "sum": summed, "mean": averaged})
+
+        return evaluate.mean_of_draws(one, evaluate.draws(run)).astype({"step": int})
+
+    return cache.cached(
+        run, "sum-or-mean", __name__, compute, data=data, components=components, count=count, frames=frames
     )
 
 
@@ -68,21 +71,25 @@ def rollout_threshold(
     Columns step, authors, inverted.
     """
 
-    count = measures.enough(run, COUNT, count)
+    count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run)
         test = fixed(data, "test", count, frames)
         grey = em.FEEDBACKS["grey"]
         feedbacks = {"authors": grey, "inverted": replace(grey, target=lambda psi: 1 - grey.target(psi))}
-        curves = {}
-        for name, feedback in feedbacks.items():
-            steps = evaluate.states(network, test, real_steps=real_steps, feedback=feedback)
-            curves[name] = [
-                float(metrics.bce(s.psi.amax(1), test.features[t + 1].float()).mean()) for t, s in enumerate(steps)
-            ]
-        return pd.DataFrame({"step": np.arange(1, frames)} | curves)
 
-    return measures.cached(
-        run, "rollout-threshold", VERSION, compute, data=data, real_steps=real_steps, count=count, frames=frames
+        def one(draw: int) -> pd.DataFrame:
+            curves = {}
+            for name, feedback in feedbacks.items():
+                steps = evaluate.states(network, test, draw=draw, real_steps=real_steps, feedback=feedback)
+                curves[name] = [
+                    float(metrics.bce(s.psi.amax(1), test.features[t + 1].float()).mean()) for t, s in enumerate(steps)
+                ]
+            return pd.DataFrame({"step": np.arange(1, frames)} | curves)
+
+        return evaluate.mean_of_draws(one, evaluate.draws(run)).astype({"step": int})
+
+    return cache.cached(
+        run, "rollout-threshold", __name__, compute, data=data, real_steps=real_steps, count=count, frames=frames
     )

@@ -27,10 +27,11 @@ GUESSES = occlusion.GUESSES | {"centre": "the curtain's centre"}
 def probed(run: Run, data: str | None = None, count: int | None = None) -> pd.DataFrame:
     """Every frame of the first ``count`` test videos with one ball hidden, computed once.
 
-    Columns: video, ball, frame, ``hidden`` (how many frames so far, this one with it), and the errors in pixels of the
-    position that is read from the state (``error``) and of GUESSES. The reader learned from as many validation videos.
+    A row per such frame and draw. Columns: ``draw``, video, ball, frame, ``hidden`` (how many frames so far, this one
+    with it), and the errors in pixels of the position that is read from the state (``error``) and of GUESSES. The
+    reader learned from as many validation videos, and from the same draw.
     """
-    return occlusion.keep(run, "probe", probed_rows, ("test", "validation"), data, count)
+    return occlusion.keep(run, "probe", {"probe": probed_rows}, ("test", "validation"), data, count)
 
 
 def probed_rows(test: Watched, learning: Watched) -> pd.DataFrame:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import platform
 import subprocess
 from pathlib import Path
 
 import torch
+
+from rnem import staleness
 
 TRAINING_CODE = ("balls", "config", "em", "fast", "invaders", "networks", "optim", "sequences", "train", "videos")
 """Modules that decide what training computes."""
@@ -53,12 +54,8 @@ def accelerator_problem(name: str) -> str:
 
 
 def code_digest() -> str:
-    """SHA-256 over the sources that training runs through."""
-    digest = hashlib.sha256()
-    for name in TRAINING_CODE:
-        source = Path(__file__).with_name(f"{name}.py")
-        digest.update(f"{name}\0".encode() + (source.read_bytes() if source.exists() else b"") + b"\0")
-    return digest.hexdigest()
+    """SHA-256 over the code that training runs through, without its comments and docstrings."""
+    return staleness.code_digest(TRAINING_CODE)
 
 
 def hardware(device: torch.device | str = "cpu") -> str:

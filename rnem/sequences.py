@@ -12,7 +12,9 @@ from torch import Tensor
 from rnem.errors import RnemError
 
 PER_SEQUENCE = ("masses", "radii", "curtain")
-"""The fields without a time axis."""
+"""The fields of a file that have no time axis."""
+WITHOUT_TIME = (*PER_SEQUENCE, "numbers")
+"""All fields that have none."""
 
 
 class VideoError(RnemError):
@@ -44,6 +46,14 @@ class Videos:
     name: str
     curtain: Tensor | None = None
     """float32 (N,2), the curtain's top left corner (y, x) in box units, or None"""
+    split: str = "file"
+    """What the sequences are of: training, validation or test, and ``file`` where that is not known."""
+    numbers: Tensor | None = None
+    """int64 (N,), each sequence's place in its split or file, from 0; 0 .. N-1 where nothing else is given."""
+
+    def __post_init__(self) -> None:
+        if self.numbers is None:
+            object.__setattr__(self, "numbers", torch.arange(len(self)))  # the class is frozen
 
     def __len__(self) -> int:
         return self.features.shape[1]
@@ -55,7 +65,7 @@ class Videos:
 
     def select(self, which: slice | Tensor) -> Videos:
         """Some of the sequences."""
-        return self._map(lambda field, a: a[which] if field in PER_SEQUENCE else a[:, which])
+        return self._map(lambda field, a: a[which] if field in WITHOUT_TIME else a[:, which])
 
     def first(self, frames: int) -> Videos:
         """The first frames of every sequence."""
@@ -63,7 +73,7 @@ class Videos:
 
     def clip(self, start: int, stop: int) -> Videos:
         """Return frames ``start`` .. ``stop`` - 1 of every sequence."""
-        return self._map(lambda field, a: a if field in PER_SEQUENCE else a[start:stop])
+        return self._map(lambda field, a: a if field in WITHOUT_TIME else a[start:stop])
 
     def to(self, device: str | torch.device) -> Videos:
         """The same on another device."""
@@ -91,5 +101,5 @@ def join(parts: list[Videos]) -> Videos:
     """Sequences of several of the same data set, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    whole = {f: torch.cat([getattr(p, f) for p in parts], 0 if f in PER_SEQUENCE else 1) for f in parts[0].arrays()}
+    whole = {f: torch.cat([getattr(p, f) for p in parts], 0 if f in WITHOUT_TIME else 1) for f in parts[0].arrays()}
     return dataclasses.replace(parts[0], **whole)

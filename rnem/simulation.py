@@ -15,16 +15,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rnem import discs, em, evaluate, measures, metrics
+from rnem import cache, discs, em, evaluate, metrics
 from rnem.balls import BOX, World
 from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import Videos, dataset, fixed
-
-VERSION = 2
-"""Of what :func:`rollout` gives; raised when it, rnem.discs or the test videos change their meaning."""
-BATCH = 64
-"""Videos that are rolled out at once: those of rnem.evaluate.evaluate, so that both draw the same initial gamma."""
 
 QUANTITIES = {
     "bce": "BCE (nats per frame)",
@@ -39,7 +34,7 @@ QUANTITIES = {
     "extra": "extra balls per frame",
     "energy": "kinetic energy, of the truth's",
 }
-"""Columns of :func:`rollout` beside ``step``, means over videos."""
+"""Columns of :func:`rollout` beside ``step``, means over videos and draws."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +66,13 @@ def rollout(
     """A run that simulates ``steps`` frames after ``real_steps`` true ones of the first ``count`` videos of a split.
 
     ``feedback`` is a name of rnem.em.FEEDBACKS. A row per simulated step, from 1; columns ``step`` and QUANTITIES, of
-    max_k psi_k, or with binary feedback of the frame that is fed back. Kept beside the run (rnem.measures.cached).
+    max_k psi_k, or with binary feedback of the frame that is fed back. Kept beside the run (rnem.cache).
     """
-
     settings = {
         "count": count, "real_steps": real_steps, "steps": steps, "feedback": feedback, "split": split,
     }  # fmt: skip
-    compute = functools.partial(rolled, run, data, **settings)
-    return measures.cached(run, "simulation", VERSION, compute, data=data, **settings)
+    compute = functools.partial(rolled, run, data, draws=evaluate.draws(run), **settings)
+    return cache.cached(run, "simulation", __name__, compute, data=data, **settings)
 
 
 def rolled(
@@ -90,12 +84,18 @@ def rolled(
     steps: int,
     feedback: str = "grey",
     split: str = "test",
+    draws: int = 1,
 ) -> pd.DataFrame:
-    """What :func:`rollout` keeps, computed; of any network."""
+    """What :func:`rollout` keeps, computed; of any network, the mean over draws."""
     network = evaluate.load_network(network) if isinstance(network, Run) else network
     test = true_videos(data, count, real_steps, steps, split)
-    frames = imagine(network, test, real_steps, feedback)
-    return measure(frames, test, find(frames, data), real_steps, true_energy(data, count, real_steps, steps, split))
+    energy = true_energy(data, count, real_steps, steps, split)
+
+    def once(draw: int) -> pd.DataFrame:
+        frames = imagine(network, test, real_steps, feedback, draw)
+        return measure(frames, test, find(frames, data), real_steps, energy)
+
+    return evaluate.mean_of_draws(once, draws).astype({"step": int})
 
 
 def better_feedback(run: Run) -> str:
@@ -103,7 +103,7 @@ def better_feedback(run: Run) -> str:
 
     Not fewer wrong pixels, by which an empty frame would win.
     """
-    count = measures.enough(run, 100, None)
+    count = cache.enough(run, 100, None)
     settings = {"count": count, "steps": 10, "split": "validation"}
     near = {name: rollout(run, run.config.data, feedback=name, **settings)["near"].mean() for name in em.FEEDBACKS}
     return max(near, key=near.__getitem__)
@@ -111,7 +111,7 @@ def better_feedback(run: Run) -> str:
 
 def imagined(quantity: str, run: Run, first: int, last: int) -> float:
     """The claim's quantity: of simulated steps ``first`` .. ``last`` after 20 true frames, by the better feedback."""
-    count = measures.enough(run, 100, None)
+    count = cache.enough(run, 100, None)
     rows = rollout(run, run.config.data, count=count, feedback=better_feedback(run)).set_index("step")
     return float(rows.loc[first:last, quantity].mean())
 
@@ -186,20 +186,17 @@ def true_videos(data: str, count: int, real_steps: int, steps: int, split: str =
     return _videos(data, split, count, real_steps + steps + 1)
 
 
-def imagine(network: Network, test: Videos, real_steps: int, feedback: str = "grey") -> Tensor:
+@torch.no_grad()
+def imagine(network: Network, test: Videos, real_steps: int, feedback: str = "grey", draw: int = 0) -> Tensor:
     """Frames of simulated steps 0, 1, ...: (S+1,N,H,W), from videos of real_steps + S + 1 frames.
 
     max_k psi_k; with binary feedback what is fed back of it, pixels of 0 and 1.
     """
+    shown = em.binary_prediction if feedback == "binary" else lambda psi: psi.amax(1)
     parts = []
-    for start in range(0, len(test), BATCH):
-        part = test.select(slice(start, start + BATCH))
-        psi, _ = evaluate.predict(network, part, seed=start, real_steps=real_steps, feedback=feedback)
-        psi = psi[real_steps - 1 :]  # (S+1,B,K,1,H,W)
-        shown = (
-            psi.amax(2) if feedback == "grey" else em.binary_prediction(psi.flatten(0, 1)).unflatten(0, psi.shape[:2])
-        )
-        parts.append(shown[:, :, 0])  # (S+1,B,H,W)
+    for _, states in evaluate.in_batches(network, test, draw=draw, real_steps=real_steps, feedback=feedback):
+        frames = torch.stack([shown(state.psi)[:, 0] for state in states])  # (T-1,B,H,W)
+        parts.append(frames[real_steps - 1 :])  # (S+1,B,H,W)
     return torch.cat(parts, 1)
 
 

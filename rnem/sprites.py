@@ -1,7 +1,8 @@
 """Measures for Space Invaders: the pixels that move, what is grouped together, and whether the ship obeys.
 
 Sprites are the game's own (rnem.invaders.SPRITES); their kinds are what moves together: all aliens, the ship, the
-shields, the shots. 100 test videos where nothing else is asked for (``count``), frames without noise.
+shields, the shots. 100 test videos where nothing else is asked for (``count``), frames without noise. Every
+draw of a video (rnem.evaluate.draws) counts like a video of its own.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rnem import em, evaluate, invaders, measures, metrics
+from rnem import cache, em, evaluate, invaders, metrics
 from rnem.networks import Network
 from rnem.runs import Run
 from rnem.videos import Videos, fixed
 
-VERSION = 2
-"""Of the measures below; raised when their meaning changes."""
-COUNT = measures.TEST_VIDEOS["spaceinvaders"]
+COUNT = cache.TEST_VIDEOS["spaceinvaders"]
 KINDS = ("shields", "ship", "shots", "aliens", "other")
 """Kind number g + 1 of what moves together; 0 is the background."""
 DIRECTIONS = {"left": "left", "stay": "noop", "right": "right"}
@@ -49,11 +48,12 @@ def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
     the sprites, in which every column of aliens is one of its own.
     """
 
-    count = measures.enough(run, COUNT, count)
+    count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
-        test = fixed(run.config.data, "test", count)
-        rows = [_frame(state, test, t) for t, state in _unrolled(evaluate.load_network(run), test)]
+        test, draws = fixed(run.config.data, "test", count), evaluate.draws(run)
+        every = _repeated(test, draws)
+        rows = [_frame(state, every, t) for t, state in _unrolled(evaluate.load_network(run), test, draws)]
         table = pd.DataFrame(rows)
         rate = table["changed"].mean() / test.features[0, 0].numel()
         table["copy_moving"] = -math.log(rate) * table["changed"]
@@ -61,19 +61,20 @@ def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
         table["copy"] = table["copy_moving"] - math.log1p(-rate) * still
         return table
 
-    return measures.cached(run, "game-steps", VERSION, compute, data=run.config.data, count=count)
+    return cache.cached(run, "game-steps", __name__, compute, data=run.config.data, count=count)
 
 
 @torch.no_grad()
-def _unrolled(network: Network, videos: Videos, **unroll) -> Iterator[tuple[int, em.State]]:
-    """Number and state of each step, of the same states as rnem.evaluate.evaluate looks at; ``unroll``: em.unroll's."""
-    starts = range(0, len(videos), evaluate.BATCH)
-    parts = [
-        evaluate.states(network, videos.select(slice(start, start + evaluate.BATCH)), seed=start, **unroll)
-        for start in starts
-    ]
+def _unrolled(network: Network, videos: Videos, draws: int, **unroll) -> Iterator[tuple[int, em.State]]:
+    """Number and state of each step, all draws of all videos (:func:`_repeated`); ``unroll``: em.unroll's."""
+    parts = [states for draw in range(draws) for _, states in evaluate.in_batches(network, videos, draw=draw, **unroll)]
     for t, states in enumerate(zip(*parts, strict=True)):
         yield t, em.State(*(torch.cat([getattr(s, f.name) for s in states]) for f in dataclasses.fields(em.State)))
+
+
+def _repeated(videos: Videos, draws: int) -> Videos:
+    """All videos for draw 0, then all for draw 1, and so on: what the rows of :func:`_unrolled` are of."""
+    return videos.select(torch.arange(len(videos)).repeat(draws))
 
 
 def _frame(state: em.State, test: Videos, t: int) -> dict[str, float]:
@@ -111,14 +112,15 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
     depend on the numbers of the components, which differ from video to video.
     """
 
-    count = measures.enough(run, COUNT, count)
+    count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
-        test = fixed(run.config.data, "test", count, last + 1)
+        test, draws = fixed(run.config.data, "test", count, last + 1), evaluate.draws(run)
+        every = _repeated(test, draws)
         same = total = torch.zeros(())
-        for t, state in _unrolled(evaluate.load_network(run), test):
+        for t, state in _unrolled(evaluate.load_network(run), test, draws):
             if first <= t + 1:
-                table = held(test.groups[t + 1], state.gamma)  # (N,S,K)
+                table = held(every.groups[t + 1], state.gamma)  # (N,S,K)
                 pixels = table.sum(2)  # (N,S)
                 alone = torch.diag_embed(pixels)  # a pixel is no pair with itself
                 same = same + (table @ table.mT - alone).sum(0)
@@ -132,7 +134,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
         return pd.DataFrame(rows)
 
     settings = {"data": run.config.data, "count": count, "first": first, "last": last}
-    return measures.cached(run, "game-shared", VERSION, compute, **settings)
+    return cache.cached(run, "game-shared", __name__, compute, **settings)
 
 
 def held(groups: Int[Tensor, "N 1 H W"], gamma: Float[Tensor, "N K 1 H W"]) -> Float[Tensor, "N S K"]:
@@ -197,24 +199,24 @@ def obeying(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     ``shift``: its mean distance from where it was at frame ``first``, pixels to the right.
     """
 
-    count = measures.enough(run, COUNT, count)
+    count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count, last + 1)
         network, known = evaluate.load_network(run), ship(fixed(run.config.data, "test", count))
-        begin = invaders.ship_column(test.groups)[first].numpy()
-        parts = [_held(network, test, known, begin, first, direction) for direction in DIRECTIONS]
+        parts = [_held(network, test, known, first, direction, evaluate.draws(run)) for direction in DIRECTIONS]
         return pd.concat(parts, ignore_index=True)
 
     settings = {"data": run.config.data, "count": count, "first": first, "last": last}
-    return measures.cached(run, "game-obeying", VERSION, compute, **settings)
+    return cache.cached(run, "game-obeying", __name__, compute, **settings)
 
 
-def _held(network: Network, test: Videos, known: Ship, begin: np.ndarray, first: int, direction: str) -> pd.DataFrame:
+def _held(network: Network, test: Videos, known: Ship, first: int, direction: str, draws: int) -> pd.DataFrame:
+    begin = np.tile(invaders.ship_column(test.groups)[first].numpy(), draws)
     actions = test.actions.clone()
     actions[first:] = invaders.ACTIONS.index(DIRECTIONS[direction])
     videos = dataclasses.replace(test, actions=actions)
-    steps = [state for t, state in _unrolled(network, videos, real_steps=first) if t >= first]
+    steps = [state for t, state in _unrolled(network, videos, draws, real_steps=first) if t >= first]
     heading = {"left": -1, "stay": 0, "right": 1}[direction]
     before, rows = begin, []
     for number, state in enumerate(steps, 1):
@@ -223,7 +225,7 @@ def _held(network: Network, test: Videos, known: Ship, begin: np.ndarray, first:
         counts = (true >= known.left) & (true <= known.right)  # False also where there is no ship
         shift = (column - before)[counts]
         moved = (column - begin)[counts]
-        row = {"action": direction, "step": first + number, "cases": int(counts.sum())}
+        row = {"action": direction, "step": first + number, "cases": int(counts.sum()) // draws}
         row["shift"] = float(np.nanmean(moved)) if np.isfinite(moved).any() else math.nan
         went = {
             "left": shift < -known.speed / 2,
@@ -259,15 +261,16 @@ def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     ``shift``: mean distance from the ship of *stay*, pixels to the right.
     """
 
-    count = measures.enough(run, COUNT, count)
+    count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
-        test = fixed(run.config.data, "test", count)
-        known, columns = ship(test), invaders.ship_column(test.groups).numpy()
+        test, draws = fixed(run.config.data, "test", count), evaluate.draws(run)
+        known, every = ship(test), _repeated(test, draws)
+        columns = invaders.ship_column(every.groups).numpy()
         network = evaluate.load_network(run)
         places = [
-            _around(_three(network, test, state, t + 1), columns[t + 1], known)
-            for t, state in _unrolled(network, test)
+            _around(_three(network, every, state, t + 1), columns[t + 1], known)
+            for t, state in _unrolled(network, test, draws)
             if first <= t + 1 < last
         ]
         there = columns[first:last]
@@ -280,13 +283,13 @@ def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
             "right": (right > np.maximum(stay, left), right - stay),
         }
         rows = [
-            {"action": name, "cases": len(stay), "right": correct.mean(), "shift": np.nanmean(shift)}
+            {"action": name, "cases": len(stay) // draws, "right": correct.mean(), "shift": np.nanmean(shift)}
             for name, (correct, shift) in answers.items()
         ]
         return pd.DataFrame(rows)
 
     settings = {"data": run.config.data, "count": count, "first": first, "last": last}
-    return measures.cached(run, "game-turning", VERSION, compute, **settings)
+    return cache.cached(run, "game-turning", __name__, compute, **settings)
 
 
 def turns(run: Run, first: int, last: int) -> float:

@@ -239,7 +239,7 @@ class _Training:
         """One row of metrics, the same on every process."""
         if self.running:
             self._check_finite()
-        result = evaluate.evaluate(self.network, validation, noise=self.training.noise, seed=0)
+        result = evaluate.evaluate(self.network, validation, noise=self.training.noise, draw=0)
         row = {
             "update": self.update,
             "sequences": self.update * self.training.batch,

@@ -97,7 +97,7 @@ def _append(group: h5py.Group, piece: Videos) -> None:
     """Add sequences to a split."""
     group.file.attrs["name"] = piece.name
     for field, tensor in piece.arrays().items():
-        if 0 in tensor.shape:  # no balls in this game
+        if field not in (*IMAGES, *STATES, *PER_SEQUENCE) or 0 in tensor.shape:  # no balls in this game
             continue
         values = tensor.cpu().movedim(2, -1).numpy() if field in IMAGES else tensor.cpu().numpy()
         axis = 0 if field in PER_SEQUENCE else 1
@@ -148,7 +148,7 @@ def read(path: str | Path, split: str, count: int | None = None) -> Videos:
     images, empty = torch.zeros_like(fields["features"]), torch.zeros(frames, count, balls, 2)
     missing = {"groups": images, "collisions": images, "events": empty[..., 0].byte(), "positions": empty}
     missing |= {"velocities": empty, "masses": empty[0, ..., 0], "radii": empty[0, ..., 0], "actions": None}
-    return Videos(**{**missing, **fields}, name=name)
+    return Videos(**{**missing, **fields}, name=name, split=split)
 
 
 def size(path: str | Path, split: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,7 +84,13 @@ def generate(
     if start < 0 or count < 1 or frames < 1:
         raise VideoError(f"cannot generate {count} sequences of {frames} frames from number {start} on")
     _check_frames(name, frames)
-    return join([_block(name, split, seed, b, frames, part, device) for b, part in _parts(start, start + count)])
+    parts = [_block(name, split, seed, b, frames, part, device) for b, part in _parts(start, start + count)]
+    return _placed(join(parts), split, start)
+
+
+def _placed(videos: Videos, split: str, start: int = 0) -> Videos:
+    """The same, known to be numbers ``start``, ``start`` + 1 ... of a split."""
+    return dataclasses.replace(videos, split=split, numbers=torch.arange(start, start + len(videos)))
 
 
 def _check_frames(name: str, frames: int, most: int | None = None) -> None:
@@ -203,10 +210,11 @@ def fixed(
     if path.exists():
         there = size(path, split)
         if there[0] >= frames and there[1] >= count:
-            return read(path, split, count).first(frames)
+            return _placed(read(path, split, count).first(frames), split)
     if data.family != GAME:
         return generate(name, split, 0, count, frames)
-    return join([_of_game(_kept(split, 0, b), name, part, frames, "cpu") for b, part in _parts(0, count)])
+    parts = [_of_game(_kept(split, 0, b), name, part, frames, "cpu") for b, part in _parts(0, count)]
+    return _placed(join(parts), split)
 
 
 class Stream:

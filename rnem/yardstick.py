@@ -17,7 +17,7 @@ import pooch
 import torch
 from torch import Tensor
 
-from rnem import balls, evaluate, measures, metrics, storage
+from rnem import balls, cache, evaluate, metrics, storage
 from rnem.authors_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, digest, fetch, read
 from rnem.networks import Network
 from rnem.provenance import repository
@@ -26,8 +26,6 @@ from rnem.sequences import VideoError, Videos
 from rnem.tracking import contacts, masses, track, uncovered
 from rnem.videos import dataset
 
-VERSION = 1
-"""Of what :func:`evaluate_video` keeps; raised when a quantity changes its meaning."""
 WINDOWS = {"10-28": (10, 28), "29-48": (29, 48), "49-499": (49, 499)}
 """First and last predicted frame, numbered from 0 as the model sees them."""
 QUANTITIES = {
@@ -142,15 +140,17 @@ def _kept(run: Run, name: str, sha256: str, path: Path | None) -> pd.DataFrame:
             raise NotAtHandError(f"{name} is not at hand, and {run.label} was never measured on it")
         videos = _loaded(path, sha256, data.size, data.stride)
         network = evaluate.load_network(run, components=8 if kind == "balls678mass" else None)
-        return _windows(_measure(network, videos), name).assign(frames=videos.frames)
+        drawn = [_measure(network, videos, draw) for draw in range(evaluate.draws(run))]
+        mean = {q: torch.stack([each[q] for each in drawn]).double().nanmean(0) for q in QUANTITIES}
+        return _windows(mean, name).assign(frames=videos.frames)
 
-    return measures.cached(run, "yardstick", VERSION, compute, kind=kind, sha256=sha256)
+    return cache.cached(run, "yardstick", __name__, compute, kind=kind, sha256=sha256)
 
 
-def _measure(network: Network, videos: Videos) -> dict[str, Tensor]:
+def _measure(network: Network, videos: Videos, draw: int) -> dict[str, Tensor]:
     """The QUANTITIES of every predicted frame 1..T-1 of one video, (T-1,) each."""
     x = videos.features[:, 0].float()  # (T,1,H,W)
-    psi, gamma = evaluate.predict(network, videos)  # (T-1,1,K,1,H,W)
+    psi, gamma = evaluate.predict(network, videos, draw=draw)  # (T-1,1,K,1,H,W)
     best, mixture = psi[:, 0].amax(1), (gamma * psi)[:, 0].sum(1)  # (T-1,1,H,W)
     return {
         "bce_max": metrics.bce(best, x[1:]),
@@ -249,7 +249,7 @@ def write_theirs(folder: str | Path) -> Path:
         rows.insert(1, "sha256", digest(path).removeprefix("sha256:"))
         parts.append(rows)
     text = "# rnem.yardstick.write_theirs: the authors' own predictions in their result videos, 64 px, every frame\n"
-    text += pd.concat(parts).to_csv(index=False, float_format=f"%.{measures.DIGITS}g", lineterminator="\n")
+    text += pd.concat(parts).to_csv(index=False, float_format=f"%.{cache.DIGITS}g", lineterminator="\n")
     with storage.writing(f"table {theirs_path()}"):
         theirs_path().parent.mkdir(parents=True, exist_ok=True)
         storage.replace_file(theirs_path(), text.encode())

@@ -16,7 +16,7 @@ import papermill
 import pytest
 import torch
 
-from rnem import book, campaign, cells, claims, config, editions, measures, networks, notebooks, reproduce, runs, speed
+from rnem import book, cache, campaign, cells, claims, config, editions, networks, notebooks, reproduce, runs, speed
 from rnem import train as training
 from rnem.arguments import UserError
 from rnem.parameters import Chosen
@@ -130,7 +130,8 @@ def test_by_hand_papermill_shows_the_runs_of_another_profile(one, tmp_path):
     assert printed == [f"{RNN.name}@0 on balls4mass16 2 videos\n"]
     (note,) = [out.data["text/markdown"] for c in done.cells for out in c.get("outputs", []) if "data" in out]
     assert "Profile smoke" in note
-    assert len(list((tmp_path / "data" / "measures").rglob("*.csv"))) == 1
+    kept = {path.name.split("-")[0] for path in (tmp_path / "data" / "measures").rglob("*.csv")}
+    assert kept == {"curves", "draws"}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_the_book_cannot_be_its_own_edition(one):
 
 
 def test_data_that_chapters_declare_is_brought_or_made(one, tmp_path, monkeypatch):
-    monkeypatch.setitem(measures.TEST_VIDEOS, "balls4mass", 3)
+    monkeypatch.setitem(cache.TEST_VIDEOS, "balls4mass", 3)
     monkeypatch.setattr(editions, "repository", lambda: tmp_path / "there")
     text = CHAPTER.replace("test.h5]", "test.h5, search/recipe.csv]")
     (one / "chapters" / "one.md").write_text(text)

@@ -218,7 +218,7 @@ def test_an_untrained_network_gives_the_numbers_that_it_gave(run, video_file):
         "wrong_mixture": 117.053,
         "copy_last": 50.3158,
     }
-    assert {q: found[q] for q in kept} == pytest.approx(kept, rel=1e-3), "raise yardstick.VERSION"
+    assert {q: found[q] for q in kept} == pytest.approx(kept, rel=1e-3), "a quantity changed its meaning"
 
 
 def test_the_largest_psi_and_the_mixture_are_told_apart(monkeypatch):
@@ -227,8 +227,8 @@ def test_the_largest_psi_and_the_mixture_are_told_apart(monkeypatch):
     psi, gamma = (
         torch.tensor(pair).view(1, 1, 2, 1, 1, 1).expand(11, 1, 2, 1, 64, 64) for pair in ([0.8, 0.1], [0.25, 0.75])
     )
-    monkeypatch.setattr(yardstick.evaluate, "predict", lambda network, videos: (psi, gamma))
-    found = yardstick._measure(None, seen)
+    monkeypatch.setattr(yardstick.evaluate, "predict", lambda network, videos, draw: (psi, gamma))
+    found = yardstick._measure(None, seen, 0)
     on = seen.features[1:, 0].sum((1, 2, 3)).double().numpy()
     off = 64 * 64 - on
     assert found["bce_max"].numpy() == pytest.approx(-on * np.log(0.8) - off * np.log(0.2), rel=1e-4)
