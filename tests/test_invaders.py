@@ -171,6 +171,19 @@ def test_one_seed_is_one_play_and_splits_and_seeds_are_others():
 
 
 @needs_the_game
+def test_training_that_carries_state_goes_through_longer_clips(small_blocks):
+    stream = videos.Stretches("spaceinvaders42", 14, 4, 0, (1, 2, 3, 4))
+    for update in range(4):
+        last, following = stream[update], stream[update + 1]
+        assert (last.frames, len(last)) == (15, 4)
+        assert last.actions.shape == (15, 4)
+        goes_on = ~stream.fresh(update + 1)
+        assert torch.equal(last.features[-1, goes_on], following.features[0, goes_on])
+        assert torch.equal(last.actions[-1, goes_on], following.actions[0, goes_on])
+    with pytest.raises(VideoError, match="sequences of 57 frames, and 58 are asked for"):
+        videos.Stretches("spaceinvaders42", 57, 4, 0, (1, 1))
+
+
 def test_training_goes_through_kept_blocks_in_an_order_of_run_and_epoch(small_blocks):
     def epochs(seed, size=42):
         stream = Stream(f"spaceinvaders{size}", 25, 3, seed)
