@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import os
 import random
@@ -65,7 +66,7 @@ def die_with_half_of(name: str) -> None:
     write = storage.write_file
 
     def half(path: Path, data: bytes) -> None:
-        if path.name == name:
+        if fnmatch.fnmatchcase(path.name, name):
             write(path, data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         write(path, data)
@@ -84,7 +85,7 @@ def kill_saving(lab: Lab) -> Happened:
 
 @case("killed while it writes a checkpoint", "kill -9 with half of the checkpoint's temporary file written")
 def kill_checkpointing(lab: Lab) -> Happened:
-    said = lab.rnem(*TRAIN, patch=functools.partial(die_with_half_of, ".checkpoint.safetensors.tmp"))
+    said = lab.rnem(*TRAIN, patch=functools.partial(die_with_half_of, ".checkpoint.safetensors.*.tmp"))
     expect(said, -signal.SIGKILL, "nothing")
     assert not lab.checkpoint.exists()
     return said, lab.trains_on()
