@@ -70,10 +70,7 @@ class Train:
             torch.set_num_threads(self.threads)
         if self.again:
             runs.set_broken_aside(chosen)
-        try:
-            run = train.train(chosen, accelerator=accelerator, devices=self.devices, progress=not self.quiet)
-        except train.TrainingError as error:
-            raise UserError(str(error)) from error
+        run = train.train(chosen, accelerator=accelerator, devices=self.devices, progress=not self.quiet)
         print(f"{run.label}: {run.updates} updates in {minutes(run)} minutes, {run.path}")
         last = run.metrics().iloc[-1]
         print("validation: " + ", ".join(f"{name} {last[name]:.4g}" for name in ("loss", "bce", "relational", "ari")))

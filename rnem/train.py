@@ -14,14 +14,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from rnem import em, evaluate, optim, runs, videos
+from rnem import em, evaluate, optim, provenance, runs, videos
 from rnem.config import RunConfig, TrainingConfig
+from rnem.errors import RnemError
 from rnem.networks import Network, build
 
 CHECKPOINT, BEST, TRUNK = "checkpoint.safetensors", "best.safetensors", "trunk.safetensors"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(RnemError):
     """Training cannot go on; one sentence."""
 
 
@@ -62,7 +63,7 @@ def train(
     ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then.
     """
     with _own_settings():
-        fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
+        fabric = Fabric(accelerator=provenance.accelerator(accelerator), devices=devices, precision=config.training.precision)
         fabric.launch()
         _check_devices(config, fabric.world_size)
         with runs.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():

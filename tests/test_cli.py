@@ -436,10 +436,9 @@ def test_a_value_error_of_our_own_code_keeps_its_traceback(monkeypatch):
 
 @pytest.mark.parametrize("module", sorted(path.stem for path in Path(cli.__file__).parent.glob("[!_]*.py")))
 def test_every_error_class_of_ours_is_for_the_user(module):
-    """But for TrainingError, which the command turns into one."""
     there = vars(importlib.import_module(f"rnem.{module}")).values()
     ours = {c for c in there if isinstance(c, type) and issubclass(c, Exception) and c.__module__.startswith("rnem.")}
-    assert {c.__name__ for c in ours if not issubclass(c, RnemError)} <= {"TrainingError"}
+    assert {c.__name__ for c in ours if not issubclass(c, RnemError)} == set()
 
 
 def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
