@@ -63,7 +63,8 @@ def train(
     ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then.
     """
     with _own_settings():
-        fabric = Fabric(accelerator=provenance.accelerator(accelerator), devices=devices, precision=config.training.precision)
+        accelerator = provenance.accelerator(accelerator)
+        fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
         fabric.launch()
         _check_devices(config, fabric.world_size)
         with runs.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():
