@@ -41,8 +41,9 @@ def row(run_name: str, path: str, batch: int) -> dict:
     run = config.named(run_name)
     torch.manual_seed(0)
     network = networks.build(run.network, path).to(memory_format=torch.channels_last).eval()
-    x = videos.generate(run.data, "test", 0, batch, sum(ROLLOUT) + 1).features.float()
-    flips, raw = evaluate.initial_draws(tuple(x.shape), run.network.components, 0.0, 0, "cpu")
+    seen = videos.generate(run.data, "test", 0, batch, sum(ROLLOUT) + 1)
+    x = seen.features.float()
+    flips, raw = evaluate.dice(seen, run.network.components)
     state = em.initial_state(network, raw)
 
     def rollout() -> None:

@@ -113,14 +113,6 @@ def _generator(*words: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def initial_draws(shape: tuple[int, ...], components: int, noise: float, seed: int, device) -> tuple[Tensor, Tensor]:
-    """Bit flips (T,B,1,H,W) and raw initial gamma (B,K,1,H,W) from a seed, for what is no reported number."""
-    generator = torch.Generator().manual_seed(seed)
-    flips = (torch.rand(shape, generator=generator) < noise).float()
-    raw = torch.randn((shape[1], components, *shape[2:]), generator=generator)
-    return flips.to(device), raw.to(device)
-
-
 @torch.no_grad()
 def predict(
     network: Network | Run, videos: Videos, *, noise: float = 0.0, draw: int = 0, **unroll

@@ -101,8 +101,9 @@ def identity_difference(run: Run, steps: int = 20) -> float:
     network = evaluate.load_network(run)
     one = build(dataclasses.replace(network.config, model="rnn", components=1))
     one.load_state_dict(network.state_dict())
-    x = fixed(run.config.data, "test", 4, steps + 1).features.float()  # (T,B,1,H,W)
-    _, raw = evaluate.initial_draws(tuple(x.shape), network.config.components, 0.0, 0, "cpu")
+    test = fixed(run.config.data, "test", 4, steps + 1)
+    x = test.features.float()  # (T,B,1,H,W)
+    _, raw = evaluate.dice(test, network.config.components)
     state = em.initial_state(network, raw)
     alone = [one.initial_state(len(raw)) for _ in range(network.config.components)]
     largest = 0.0
