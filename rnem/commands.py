@@ -149,7 +149,7 @@ class Evaluate:
 @dataclass
 class Rollout:
     """Let a run simulate: some steps on real frames, then on its own predictions.
-    $ rnem rollout laptop-balls4mass-rnem-k5@0 --real-steps 10 --steps 30 --out rollout.gif
+    $ rnem rollout laptop-balls4mass-rnem-k5@0 --real-steps 10 --steps 30 --feedback binary --out rollout.gif
     """
 
     run: RunName
@@ -158,6 +158,8 @@ class Rollout:
     """Steps on real frames."""
     steps: int = 30
     """Steps after that, on its own predictions."""
+    feedback: Literal["grey", "binary"] = "grey"
+    """What of a prediction the next step reads: the authors' mixture, grey, or where it is over 0.4, binary."""
     out: Annotated[Path | None, arg(metavar="FILE.gif")] = None
     """Animation to write: truth, prediction and grouping side by side, a row per video."""
     data: str | None = None
@@ -175,7 +177,8 @@ class Rollout:
         frames = self.real_steps + self.steps + 1
         videos = videos_for(run, self.data, self.split, self.count, frames)
         network = evaluate.load_network(run)
-        result = evaluate.reported(run, videos, real_steps=self.real_steps)
+        rollout = {"real_steps": self.real_steps, "feedback": self.feedback}
+        result = evaluate.reported(run, videos, **rollout)
         bce, wrong, copied = (result.curve(quantity) for quantity in ("bce", "wrong", "copy_last"))
         print(f"{run.label} ({run.key}) on {len(videos)} {self.split} videos of {videos.name}")
         rows = []
@@ -184,7 +187,7 @@ class Rollout:
             rows.append((f"{t + 1}", source, f"{bce[t]:.4g}", f"{wrong[t]:.4g}", f"{copied[t]:.4g}"))
         print_table(("frame", "predicted from", "BCE (nats)", "wrong pixels", "of copying the last true frame"), rows)
         if self.out is not None:
-            write_animation(self.out, videos, *evaluate.predict(network, videos, real_steps=self.real_steps))
+            write_animation(self.out, videos, *evaluate.predict(network, videos, **rollout))
             print(f"wrote {self.out}: truth, prediction and grouping side by side, a row per video")
 
 

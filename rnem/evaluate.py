@@ -131,26 +131,27 @@ def evaluate(
     draw: int = 0,
     batch: int = BATCH,
     real_steps: int | None = None,
+    feedback: str = "grey",
 ) -> Evaluation:
     """All QUANTITIES on all sequences in one draw; from step ``real_steps`` on the model sees its own predictions only.
 
-    ``noise`` is the bit-flip probability of the input frames (the authors evaluate with 0.2). In simulated steps the
+    They are then fed to it by ``feedback``, a name of em.FEEDBACKS. ``noise`` is the bit-flip probability of the input frames (the authors evaluate with 0.2). In simulated steps the
     losses use the true next frame and the gamma inferred from it; the ARI uses the gamma that the model carries on.
     """
     network, parts = _network(network), []
-    for part, steps in in_batches(network, videos, noise=noise, draw=draw, batch=batch, real_steps=real_steps):
+    settings = {"noise": noise, "draw": draw, "real_steps": real_steps, "feedback": feedback}
+    for part, steps in in_batches(network, videos, batch=batch, **settings):
         x = part.features.to(_device(network), torch.float32)
         parts.append([_measure(state, part, x, t) for t, state in enumerate(steps)])
     values = {q: np.stack([np.concatenate([p[t][q] for p in parts]) for t in range(len(parts[0]))]) for q in QUANTITIES}
     return Evaluation(values, real_steps)
 
 
-def reported(run: Run, videos: Videos, *, noise: float = 0.0, real_steps: int | None = None) -> Evaluation:
+def reported(run: Run, videos: Videos, *, noise: float = 0.0, **settings) -> Evaluation:
     """:func:`evaluate` of a run, the mean over its :func:`draws`."""
     network = load_network(run)
     return averaged(
-        evaluate(network, videos, noise=noise, draw=draw, real_steps=real_steps)
-        for draw in range(draws(run, noise=noise))
+        evaluate(network, videos, noise=noise, draw=draw, **settings) for draw in range(draws(run, noise=noise))
     )
 
 

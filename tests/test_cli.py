@@ -336,7 +336,7 @@ def test_a_video_stands_alone(capsys, cached, authors_video, words):
 
 def test_rollout_writes_an_animation(capsys, cached, tmp_path):
     path = tmp_path / "a.gif"
-    words = ["rollout", RUN, "--real-steps", "2", "--steps", "3", "--count", "2", "--out"]
+    words = ["rollout", RUN, "--real-steps", "2", "--steps", "3", "--count", "2", "--feedback", "binary", "--out"]
     assert main([*words, str(path)]) == 0
     sources = re.findall("real frame|own prediction", capsys.readouterr().out)
     assert sources == ["real frame"] + 3 * ["own prediction"]
