@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
 from rnem import cells, claims, evidence
-from rnem.claims import Claim, Comparison, Decided, Measure, Verdict
+from rnem.claims import Claim, Comparison, Decided, Measure, Outcome, Verdict
 from rnem.config import MODEL_LABELS, RunConfig
 from rnem.metrics import interval, ratio_interval
-from rnem.runs import Run
+from rnem.runs import Run, data_root
 
 QUANTITIES = {
     "bce": "next-frame BCE",
@@ -162,14 +163,15 @@ def _command(profile: str, chapter: str) -> str:
     return f"rnem campaign {profile} && rnem chapter {chapter}" if book else f"rnem reproduce --profile {profile}"
 
 
-def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[str, list[Run]]) -> pd.DataFrame:
-    """The scorecard: a row per claim with what they say, what is measured here, verdict, profile, command and cost."""
+def table(
+    measure: Callable[[str, Measure], dict[int, float]], found: Mapping[str, list[Run]], profile: str
+) -> pd.DataFrame:
+    """The scorecard of a profile: a row per claim with what they say, what is measured here, verdict and cost."""
     rows = []
-    for claim in claims.rules(next(iter(found)).split("-")[0]).values():
+    for claim in claims.rules(profile).values():
         decided = claims.decide(claim, measure)
-        used = [run for each in decided for run in _runs_of(each, found)]
+        used = [run for each in decided for run in _runs_of(each, found, profile)]
         unique = {run.path: run for run in used}.values()
-        profile = next(iter(found)).split("-")[0]
         rows.append(
             {
                 "claim": claim.id,
@@ -187,8 +189,8 @@ def table(measure: Callable[[str, Measure], dict[int, float]], found: Mapping[st
     return pd.DataFrame(rows)
 
 
-def _runs_of(decided: Decided, found: Mapping[str, list[Run]]) -> list[Run]:
-    c, profile = decided.comparison, next(iter(found)).split("-")[0]
+def _runs_of(decided: Decided, found: Mapping[str, list[Run]], profile: str) -> list[Run]:
+    c = decided.comparison
     names = {evidence.run_name(profile, c.measure.data, model) for model in (c.subject, c.reference) if model}
     return [run for name in names for run in found.get(name, []) if run.seed in decided.seeds]
 
@@ -197,6 +199,38 @@ def summary(table: pd.DataFrame) -> str:
     """The verdicts counted, in one line of Markdown."""
     counts = table["verdict"].value_counts()
     return ", ".join(f"**{counts.get(v, 0)}** {v}" for v in Verdict.__args__) + f", of {len(table)} claims."
+
+
+def outcomes(table: pd.DataFrame) -> str:
+    """The outcomes of all comparisons counted, in one line of Markdown."""
+    every = [outcome for row in table["outcomes"] for outcome in row]
+    counts = ", ".join(f"{every.count(outcome)} {outcome}" for outcome in Outcome.__args__ if outcome in every)
+    return f"Of {len(every)} comparisons: {counts}."
+
+
+def older_reading(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """What the first reading of the first campaign said (see rnem.claims), beside what is said now, claim by claim.
+
+    Columns: claim, the verdict and the failures of then, the verdict and the inconclusive comparisons of now. And a
+    sentence: the day, the commit, and what became of the comparisons that were called failures.
+    """
+    kept = json.loads((data_root() / "verdicts" / "first-campaign.json").read_text(encoding="utf-8"))
+    now = table.set_index("claim")
+    rows, became = [], []
+    for claim in kept["claims"]:
+        then, outcomes = [c["outcome"] for c in claim["comparisons"]], now.loc[claim["claim"], "outcomes"]
+        became += [after for before, after in zip(then, outcomes, strict=True) if before == "fails"]
+        rows.append(
+            {
+                "claim": claim["claim"], "verdict then": claim["verdict"], "failed then": then.count("fails"),
+                "verdict now": now.loc[claim["claim"], "verdict"], "inconclusive now": outcomes.count("inconclusive"),
+            }
+        )  # fmt: skip
+    counts = ", ".join(f"{became.count(outcome)} are {outcome}" for outcome in Outcome.__args__ if outcome in became)
+    return pd.DataFrame(rows), (
+        f"On {kept['date']}, at commit {kept['commit']}, {len(became)} comparisons were called failures; of these "
+        f"{counts}."
+    )
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import expected
 import nbformat
 import pandas
 import pytest
@@ -18,7 +19,19 @@ import torch
 import yaml
 from sphinx.errors import ExtensionError
 
-from rnem import book, cells, claims, notebooks, runs, sphinx_buttons, sphinx_guard, sphinx_source, staleness
+from rnem import (
+    book,
+    cells,
+    claims,
+    config,
+    evidence,
+    notebooks,
+    runs,
+    sphinx_buttons,
+    sphinx_guard,
+    sphinx_source,
+    staleness,
+)
 from rnem.config import named
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -78,10 +91,11 @@ cells.claim_box(claim="It rises.", source="poster", measured="9.", verdict="repl
 """
 
 
-def save_run(seed: int, root: Path, updates: int = 10) -> runs.Run:
+def save_run(seed: int, root: Path, updates: int = RUN.training.updates) -> runs.Run:
     config = RUN.replace(seed=seed, updates=updates)
     known = {"wall_seconds": 60.0, "updates": updates, "sequences_seen": 8 * updates}
-    return runs.save(config, weights={"w": torch.ones(2)}, metrics=[{"update": 1}], manifest=known, root=root)
+    metrics = [{"update": 1, "sequences": 8, "bce": 2.0}, {"update": 2, "sequences": 16, "bce": 1.0}]
+    return runs.save(config, weights={"w": torch.ones(2)}, metrics=metrics, manifest=known, root=root)
 
 
 def write_book(root: Path, **chapters: str) -> Path:
@@ -164,16 +178,31 @@ def test_a_changed_input_makes_it_stale_and_is_named(root, change, why):
     assert why in state(root)[1]
 
 
-def test_a_new_seed_or_a_longer_run_makes_it_stale(root):
+def test_a_new_seed_makes_it_stale(root):
     new = save_run(1, root / "data" / "runs")
     assert state(root) == ("stale", f"run {new.path.name} is new")
-    longer = save_run(0, root / "data" / "runs", updates=20)
-    assert f"run {longer.path.name} is new" in state(root)[1]
-    assert " is gone" in state(root)[1]  # the shorter run of seed 0, which the chapter would no longer use
+
+
+def test_a_run_that_is_not_exactly_as_named_changes_no_page_no_verdict_and_no_table(root):
+    """``rnem train NAME --seed 9 --updates 10`` once put an untrained network into every claim."""
+
+    def everything():
+        found = cells.runs("small")
+        numbers = {name: [run.path.name for run in members] for name, members in found.items()}
+        measured = evidence.measurer(found)("rnn", claims.Measure("sequences", until="rnn"))
+        row = expected.named("RNN", RUN.name, lambda members: {"runs": str([run.path.name for run in members])})
+        return state(root), numbers, measured, row
+
+    before = everything()
+    assert before[0] == ("fresh", "")
+    assert before[2].keys() == {0}
+    save_run(9, root / "data" / "runs", updates=10)
+    save_run(0, root / "data" / "runs", updates=400)
+    assert everything() == before
 
 
 def test_a_run_of_another_name_does_not_matter(root):
-    config = named("smoke-balls4mass-lstm").replace(updates=10)
+    config = named("smoke-balls4mass-lstm")
     known = {"wall_seconds": 1.0, "updates": 10, "sequences_seen": 80}
     runs.save(config, weights={}, metrics=[{"update": 1}], manifest=known, root=root / "data" / "runs")
     assert state(root) == ("fresh", "")
@@ -486,7 +515,7 @@ def test_the_recipes_page_reads_the_curricula_of_the_table(monkeypatch):
     monkeypatch.delenv("RNEM_DATA", raising=False)
     page = book.chapter("recipe", REPOSITORY / "book").read()
     (code,) = [cell.source for cell in page.cells if "recipe.csv" in cell.source]
-    scope = {"ast": ast, "pd": pandas, "runs": runs, "Markdown": str}
+    scope = {"ast": ast, "pd": pandas, "runs": runs, "config": config, "Markdown": str}
     exec(code, scope)
     assert set(scope["shown"]["curriculum"]) == {"", "6 steps up to 70%"}
 
