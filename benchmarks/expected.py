@@ -79,8 +79,18 @@ def balls() -> list[Row]:
         "long_nem-k5": "N-EM, K = 5, three times as long",
         "authors_rnem-k5": "R-NEM, K = 5, the authors' optimiser and noise",
         "authors_nem-k5": "N-EM, K = 5, the authors' optimiser and noise",
+        "carried_rnem-k5": "R-NEM, K = 5, sequences carry state",
+    }
+    long = {
+        "rnem-k5": "R-NEM, K = 5, long campaign",
+        "rnem-k8": "R-NEM, K = 8, long campaign",
+        "rnem_noatt-k5": "R-NEM without attention, K = 5, long campaign",
+        "nem-k5": "N-EM, K = 5, long campaign",
+        "lstm": "LSTM, long campaign",
+        "rnn": "RNN, long campaign",
     }
     rows = [named(label, f"laptop-balls4mass-{model}", measured) for model, label in models.items()]
+    rows += [named(label, f"long-balls4mass-{model}", measured) for model, label in long.items()]
     copied = frames("balls4mass32", "copy_last")
     return [*rows, {"model": "copy the last frame"} | copied(runs.exactly("laptop-balls4mass-rnem-k5")[:1])]
 
