@@ -125,10 +125,8 @@ MODULES = sorted((REPOSITORY / "rnem").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_is_short_and_says_what_it_is(path):
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 400
-    assert ast.get_docstring(ast.parse(text))
+def test_a_module_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def test_no_file_names_a_place_on_somebodys_machine():
