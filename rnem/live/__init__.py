@@ -1,0 +1,59 @@
+"""R-NEM in a web page: a finished run as a script, and the JavaScript that runs it (model, world, widget).
+
+``model.js`` is rnem.networks and rnem.em again, ``world.js`` rnem.balls; tests hold them to the Python. Every file is a
+classic script, since a page that is opened from a disk may load no other kind.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from rnem.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig
+from rnem.errors import RnemError
+from rnem.runs import Run
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("model.js", "world.js", "widget.js")
+STYLE = "live.css"
+MODELS = ("rnem", "rnem_noatt", "nem", "rnn")
+"""The models that ``model.js`` has a step for, without actions."""
+
+
+def script(run: Run) -> str:
+    """Return a finished run as a classic script that puts it into ``window.RNEM_RUNS``, by its label.
+
+    It holds config, key and the digest of the weights' file as the manifest has it, and the weights in float16.
+    """
+    known = {
+        "label": run.label,
+        "key": run.key,
+        "digest": run.manifest["files"]["weights.safetensors"]["sha256"],
+        "data": run.config.data,
+        "name": f"{MODEL_LABELS[run.config.network.model]}, K = {run.config.network.components}",
+        "sequences": run.manifest["sequences_seen"],
+    }
+    text = json.dumps({**known, **payload(run.config.network, run.weights())}, separators=(",", ":"))
+    return f"window.RNEM_RUNS = window.RNEM_RUNS || {{}};\nwindow.RNEM_RUNS[{json.dumps(run.label)}] = {text};\n"
+
+
+def payload(config: NetworkConfig, weights: Mapping[str, torch.Tensor]) -> dict:
+    """Return a network as ``RNEM.model.load`` takes it: config, shape, names and shapes of the tensors, the weights."""
+    if config.model not in MODELS or config.actions:
+        actions = f" with {config.actions} actions" if config.actions else ""
+        raise RnemError(f"{MODEL_LABELS[config.model]}{actions} cannot be exported; the page runs {', '.join(MODELS)}")
+    tensors = dict(sorted(weights.items()))  # as read from a file they have no order, and the script is to have one
+    packed = b"".join(
+        tensor.to(torch.float16).contiguous().numpy().astype("<f2").tobytes() for tensor in tensors.values()
+    )
+    return {
+        "config": dataclasses.asdict(config),
+        "shape": dataclasses.asdict(AUTOENCODERS[config.autoencoder]),
+        "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
+        "weights": base64.b64encode(packed).decode(),
+    }
