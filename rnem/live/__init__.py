@@ -42,6 +42,25 @@ def script(run: Run) -> str:
     return f"window.RNEM_RUNS = window.RNEM_RUNS || {{}};\nwindow.RNEM_RUNS[{json.dumps(run.label)}] = {text};\n"
 
 
+def still(run: Run) -> bytes:
+    """Return a PNG for who does not play: a test video, the prediction and the grouping at six times."""
+    import io
+
+    from rnem import evaluate, figures, videos
+
+    test = videos.fixed(run.config.data, "test", 1, 31)
+    psi, gamma = evaluate.predict(run, test)
+    psi, gamma = psi[:, 0, :, 0].numpy(), gamma[:, 0, :, 0].numpy()  # (T-1,K,H,W)
+    truth, best = test.features[1:, 0, 0].numpy().astype(float), psi.max(1)  # (T-1,H,W)
+    grouping = figures.grouping_rgb(gamma, best)
+    label = MODEL_LABELS[run.config.network.model]
+    figure = figures.film_strip(truth, best, grouping, (0, 2, 5, 10, 19, 29), label=label)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    figures.plt.close(figure)
+    return picture.getvalue()
+
+
 def payload(config: NetworkConfig, weights: Mapping[str, torch.Tensor]) -> dict:
     """Return a network as ``RNEM.model.load`` takes it: config, shape, names and shapes of the tensors, the weights."""
     if config.model not in MODELS or config.actions:
