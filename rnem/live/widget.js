@@ -30,8 +30,8 @@
     },
     collision: {
       name: "A collision",
-      balls: () => [ball(world.HEAVY, 4.8, 2, 0, 0.2), ball(world.LIGHT, 5.4, 8, 0, -0.2)],
-      say: "A heavy ball hits a light one. Watch the attention matrix as they meet.",
+      balls: () => [ball(world.HEAVY, 4.8, 1.4, 0, 0.08), ball(world.LIGHT, 5.4, 8.6, 0, -0.12)],
+      say: "A heavy ball and a light one meet at frame 14. Watch the attention matrix.",
     },
     five: { name: "Five balls", balls: scattered(5), say: "One more than any training video had." },
     eight: { name: "Eight balls", balls: scattered(8), say: "Twice as many balls as in training." },
@@ -186,6 +186,8 @@
         any = true;
       }
       if (!SCENES[this.settings.scene]) this.settings.scene = "four";
+      const curtained = this.curtained();
+      if (this.settings.scene === "curtain" && !given.has("run") && curtained) this.settings.run = curtained.label;
       if (!this.known.runs.some((run) => run.label === this.settings.run)) this.settings.run = this.known.runs[0].label;
       return any;
     }
@@ -207,6 +209,11 @@
 
     described(label) {
       return this.known.runs.find((run) => run.label === label);
+    }
+
+    /** The run that was trained with a curtain. */
+    curtained() {
+      return this.known.runs.find((run) => run.data.includes("curtain"));
     }
 
     /** A run's script, loaded when it is first wanted. */
@@ -251,6 +258,7 @@
       this.curtain = scene.curtain ? { ...scene.curtain } : null;
       this.frame = 0;
       this.mode = "look";
+      this.blank = false; // whether the status says so
       this.history = [];
       for (const watcher of this.watchers) {
         watcher.next = world.random(settings.seed + 1000); // so that an address shows the same again
@@ -263,7 +271,7 @@
     /** A scene by its button: the curtain has a run of its own, and all others are for the default one. */
     async choose(name) {
       const before = this.settings.run;
-      const curtained = this.known.runs.find((run) => run.data.includes("curtain"));
+      const curtained = this.curtained();
       const now = this.described(before).data.includes("curtain");
       if (name === "curtain" && curtained) this.settings.run = curtained.label;
       else if (name !== "curtain" && now) this.settings.run = this.known.runs[0].label;
@@ -458,9 +466,9 @@
       this.views = {
         box: picture("box", "The box with the true balls. Drag to throw one. Keys: arrows and Enter show a pixel, L and H throw.",
           { tabindex: 0, role: "application" }),
-        others: [0, 1].map(() => [picture("prediction", "What the network expects of the next frame"), picture("grouping", "Which component claims which pixel")]),
+        others: [0, 1].map(() => [picture("prediction", "What is expected of the next frame"), picture("grouping", "Which component claims which pixel")]),
         tiles: element("div", { class: "rnem-live-tiles" }), attention: canvas(160, "Attention between components"),
-        strip: element("canvas", { width: 720, height: 150, role: "img", "aria-label": "BCE and ARI of the last frames" }),
+        strip: element("canvas", { class: "rnem-live-strip", height: 150, role: "img", "aria-label": "BCE and ARI of the last frames" }),
         pixel: element("p", { class: "rnem-live-pixel", "aria-live": "polite" }), status: element("p", { class: "rnem-live-status", role: "status" }),
         run: element("p", { class: "rnem-live-run" }), small: element("canvas", { width: 32, height: 32 }),
       };
@@ -488,7 +496,7 @@
       const bar = element("div", { class: "rnem-live-bar" }, controls.play, controls.step, controls.imagine, controls.forget,
         button("+ light ball", () => this.throwAnywhere(false)), button("+ heavy ball", () => this.throwAnywhere(true)));
       const scenes = element("div", { class: "rnem-live-bar rnem-live-scenes" },
-        ...Object.entries(SCENES).filter(([name]) => name !== "curtain" || this.known.runs.some((run) => run.data.includes("curtain")))
+        ...Object.entries(SCENES).filter(([name]) => name !== "curtain" || this.curtained())
           .map(([name, scene]) => button(scene.name, () => this.choose(name), { "data-scene": name })));
       const runName = (run) => `${MODEL_NAMES[run.model]}, K = ${run.components}` + (run.data.includes("curtain") ? ", curtain" : "");
       const settings = element("div", { class: "rnem-live-settings" },
@@ -545,7 +553,7 @@
       views.run.replaceChildren("Running ", element("code", {}, run.label), ", key ", element("code", {}, run.key),
         ", SHA-256 of its weights ", element("code", { title: run.digest }, run.digest.slice(0, 16)),
         `, after ${run.sequences.toLocaleString("en")} training videos.`);
-      for (const [name, element_] of this.place.querySelectorAll("[data-scene]").entries()) element_.setAttribute("aria-pressed", String(element_.dataset.scene === settings.scene));
+      for (const each of this.place.querySelectorAll("[data-scene]")) each.setAttribute("aria-pressed", String(each.dataset.scene === settings.scene));
     }
 
     // ---------------------------------------------------------------------------------------------------------- drawing
@@ -564,7 +572,11 @@
       this.drawAttention(this.watchers[0]);
       this.drawStrip();
       this.drawPixel(this.watchers[0], frame.features);
-      if (this.watchers.some((watcher) => watcher.blank))
+      const blank = this.watchers.some((watcher) => watcher.blank);
+      const since = blank && !this.blank;
+      if (this.blank && !blank) this.say("A pixel is on: from here on the components differ, and one of them takes the ball.");
+      this.blank = blank;
+      if (since)
         this.say("The box is blank. Without a pixel every component would get the same input, 0, and they would stay equal for " +
           "ever: so γ is drawn anew in every blank frame, which is the noise you see. Throw a ball.");
     }
@@ -638,11 +650,11 @@
     drawWatcher([seen, grouped], watcher, features, imagining, i) {
       const best = watcher.prediction(), name = MODEL_NAMES[watcher.run.config.model], last = this.history[this.history.length - 1];
       const number = (values, digits) => (last && Number.isFinite(values[i]) ? values[i].toFixed(digits) : "–");
-      const context = this.enlarge(seen.made, grey(best));
+      const context = this.enlarge(seen.made, grey(best)), mask = watcher.blank ? best.map(() => 0.5) : imagining ? best : features;
       if (imagining) this.outlines(context, this.balls);
       seen.title.textContent = imagining ? `${name} imagines (${watcher.imagined})` : `${name} expects`;
       seen.extra.textContent = last ? `BCE ${number(last.bce, 0)}` : "";
-      this.enlarge(grouped.made, grouping(watcher.state.gamma, imagining ? best : features, watcher.colours()));
+      this.enlarge(grouped.made, grouping(watcher.state.gamma, mask, watcher.colours()));
       grouped.title.textContent = "Its grouping";
       grouped.extra.textContent = last ? `ARI ${number(last.ari, 2)}` : "";
     }
@@ -662,8 +674,9 @@
       const { attention: canvas, attending } = this.views, { K } = watcher.network, { attention } = watcher.state, colours = watcher.colours();
       attending.hidden = watcher.run.config.model !== "rnem";
       const context = canvas.getContext("2d"), cell = canvas.width / (K + 1), ink = getComputedStyle(this.place).color;
+      // On a fixed scale, dark from 0.5 on, so that frames can be compared.
       const most = attention ? attention.reduce((a, b) => Math.max(a, b), 0) : 0;
-      this.views.most.textContent = most ? `darkest: ${most.toFixed(2)}` : "";
+      this.views.most.textContent = most ? `largest: ${most.toFixed(2)}` : "";
       context.clearRect(0, 0, canvas.width, canvas.height);
       for (let k = 0; k < K; k++) {
         context.globalAlpha = 1;
@@ -674,7 +687,7 @@
           context.globalAlpha = i === k ? 0.05 : 0.1;
           context.fillStyle = ink;
           context.fillRect(cell * (i + 1) + 1, cell * (k + 1) + 1, cell - 2, cell - 2);
-          context.globalAlpha = i === k || !most ? 0 : attention[k * K + i] / most;
+          context.globalAlpha = i === k || !attention ? 0 : Math.min(attention[k * K + i] / 0.5, 1);
           context.fillStyle = MODEL_COLOURS.rnem;
           context.fillRect(cell * (i + 1) + 1, cell * (k + 1) + 1, cell - 2, cell - 2);
         }
@@ -684,12 +697,16 @@
 
     drawStrip() {
       const { strip } = this.views, context = strip.getContext("2d"), ink = getComputedStyle(this.place).color;
-      const left = 44, right = strip.width - 84, at = (t) => left + ((right - left) * t) / (KEPT - 1), size = this.watchers[0].network.size;
+      const width = Math.max(strip.clientWidth, 300), sharp = root.devicePixelRatio || 1;
+      if (strip.width !== Math.round(width * sharp)) strip.width = Math.round(width * sharp);
+      if (strip.height !== Math.round(150 * sharp)) strip.height = Math.round(150 * sharp);
+      context.setTransform(sharp, 0, 0, sharp, 0, 0);
+      const left = 34, right = width - 76, at = (t) => left + ((right - left) * t) / (KEPT - 1), size = this.watchers[0].network.size;
       const panels = [
         { name: "BCE (nats)", top: 10, bottom: 84, most: 150 * (size / 32) ** 2, value: (row, i) => row.bce[i] },
         { name: "ARI", top: 98, bottom: 142, most: 1, value: (row, i) => row.ari[i] },
       ];
-      context.clearRect(0, 0, strip.width, strip.height);
+      context.clearRect(0, 0, width, 150);
       context.font = "12px sans-serif";
       context.fillStyle = "#E69F00";
       context.globalAlpha = 0.22;
