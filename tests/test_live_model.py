@@ -94,6 +94,31 @@ def test_a_random_network_takes_the_same_steps(javascript, model, K, autoencoder
         assert max(worst.values()) < TOLERANCE, worst
 
 
+MUTANTS = {
+    "gain and bias swapped": ("{ gain: data(name + \".weight\"), bias: data(name + \".bias\") }",
+                              "{ bias: data(name + \".weight\"), gain: data(name + \".bias\") }"),
+    "padding on the other side": ("kernel - size, 0) / 2)", "kernel - size + 1, 0) / 2)"),
+    "another threshold": ("BINARY_THRESHOLD = 0.4", "BINARY_THRESHOLD = 0.5"),
+    "half of the pairs": ("if (i === k) continue;", "if (i === k) continue; if (i < k) { pair++; continue; }"),
+    "focus and context swapped": ("focus[k * D + d] + context[i * D + d]", "focus[i * D + d] + context[k * D + d]"),
+    "another epsilon": ("const EPSILON = 1e-6;", "const EPSILON = 1e-5;"),
+    "the state normalised": ("const carried = Float64Array.from(fresh, sigmoid);",
+                             "const carried = normAct(fresh.slice(), K, network.norm, \"sigmoid\");"),
+    "gamma left out": ("gamma[i] * (x[i % N] - psi[i])", "(x[i % N] - psi[i])"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", MUTANTS)
+def test_a_mutant_is_caught(change):
+    old, new = MUTANTS[change]
+    assert SCRIPTS.count(old) == 1
+    engine = mini_racer.MiniRacer()
+    engine.eval(SCRIPTS.replace(old, new) + UNROLL)
+    network, payload = random_network("rnem", "coarse32", 3)
+    worst = same(engine, network, payload, moving(32, 7), real=4)
+    assert max(worst.values()) > 100 * TOLERANCE
+
+
 @pytest.mark.parametrize("autoencoder", ["coarse42", "atari84"])
 def test_sizes_that_are_no_multiple_decode_alike(javascript, autoencoder):
     config = NetworkConfig(model="nem", components=2, autoencoder=autoencoder, state=16)

@@ -26,7 +26,7 @@
   const SCENES = {
     four: {
       name: "Four balls", balls: scattered(4),
-      say: "As in training. Within ten or twenty frames each ball has a colour of its own, mostly. Press again for others.",
+      say: "As in training. Within ten or twenty frames nearly every ball has a colour of its own.",
     },
     collision: {
       name: "A collision",
@@ -170,7 +170,9 @@
       this.cross = null;
       this.read(known.start);
       this.build();
-      this.loading = this.start();
+      // The run is loaded when the box first comes into sight.
+      this.loading = new Promise((resolve) => { this.wake = resolve; }).then(() => this.start());
+      this.watchSight();
     }
 
     // -------------------------------------------------------------------------------------------- settings and address
@@ -232,7 +234,11 @@
 
     /** Load what the settings ask for, set the scene and begin. */
     async start() {
-      await this.loadRuns();
+      try {
+        await this.loadRuns();
+      } catch (error) {
+        return this.place.append(element("p", {}, `It cannot play: ${error.message}`));
+      }
       this.setScene();
       this.place.classList.add("is-alive");
       if (!this.motion) for (let i = 0; i < 12; i++) this.tick();
@@ -497,7 +503,7 @@
         button("+ light ball", () => this.throwAnywhere(false)), button("+ heavy ball", () => this.throwAnywhere(true)));
       const scenes = element("div", { class: "rnem-live-bar rnem-live-scenes" },
         ...Object.entries(SCENES).filter(([name]) => name !== "curtain" || this.curtained())
-          .map(([name, scene]) => button(scene.name, () => this.choose(name), { "data-scene": name })));
+          .map(([name, scene]) => button(scene.name, () => this.choose(name), { "data-scene": name, title: "Pressed again: other balls" })));
       const runName = (run) => `${MODEL_NAMES[run.model]}, K = ${run.components}` + (run.data.includes("curtain") ? ", curtain" : "");
       const settings = element("div", { class: "rnem-live-settings" },
         named("Network", select("run", this.known.runs.map((run) => [run.label, runName(run)]), () => { this.settings.components = 0; this.swap(); })),
@@ -512,7 +518,9 @@
         named("Imagines", select("feedback", [["binary", "from binary frames (psi > 0.4)"], ["grey", "from grey frames, the authors’"]], () => this.writeAddress())),
         named("Components at work", select("components", [[0, "as trained"], ...[2, 3, 4, 5, 6, 7, 8].map((v) => [v, v])], () => this.swap())),
         named("Effects of the others", select("effects", [["sum", "sum, as trained"], ["mean", "mean"]], () => this.swap())));
-      const head = element("div", { class: "rnem-live-stage" }, this.views.box.figure, ...this.views.others.flat().map((view) => view.figure));
+      const head = element("div", { class: "rnem-live-stage" }, this.views.box.figure,
+        ...this.views.others[0].map((view) => view.figure), (this.views.note = element("p", { class: "rnem-live-note", hidden: true })),
+        ...this.views.others[1].map((view) => view.figure));
       const parts = this.known.small ? [head, bar, this.views.status, this.views.run] : [
         scenes, head, bar, this.views.status,
         element("div", { class: "rnem-live-inside" },
@@ -522,9 +530,18 @@
             element("figcaption", {}, "Attention: row listens to column"), this.views.attention, (this.views.most = element("span", { class: "rnem-live-number" }))))),
         element("figure", {}, this.views.strip), settings, this.views.run];
       this.place.append(element("div", { class: "rnem-live-body" }, ...parts));
+    }
+
+    /** Begin when in sight, pause out of sight. */
+    watchSight() {
       if ("IntersectionObserver" in root)
-        new IntersectionObserver(([entry]) => { this.insight = entry.isIntersecting; if (this.insight) this.play(this.playing); }).observe(this.place);
-      document.addEventListener("visibilitychange", () => this.play(this.playing));
+        new IntersectionObserver((entries) => {
+          this.insight = entries[entries.length - 1].isIntersecting;
+          if (this.insight) this.wake();
+          if (this.insight && this.watchers) this.play(this.playing);
+        }).observe(this.place);
+      else this.wake();
+      document.addEventListener("visibilitychange", () => this.watchers && this.play(this.playing));
     }
 
     say(text) {
@@ -562,6 +579,9 @@
       if (!this.watchers) return;
       const frame = this.rendered(), { views } = this, imagining = this.mode === "imagine";
       this.drawBox(frame.features, imagining);
+      views.note.hidden = this.watchers.length < 2;
+      views.note.textContent = `The same balls, watched by N-EM (K = ${this.watchers.length > 1 ? this.watchers[1].network.K : ""}), ` +
+        "whose components do not hear of each other.";
       views.others.forEach((pair, i) => {
         const watcher = this.watchers[i];
         for (const { figure } of pair) figure.hidden = !watcher;
@@ -652,7 +672,7 @@
       const number = (values, digits) => (last && Number.isFinite(values[i]) ? values[i].toFixed(digits) : "–");
       const context = this.enlarge(seen.made, grey(best)), mask = watcher.blank ? best.map(() => 0.5) : imagining ? best : features;
       if (imagining) this.outlines(context, this.balls);
-      seen.title.textContent = imagining ? `${name} imagines (${watcher.imagined})` : `${name} expects`;
+      seen.title.textContent = imagining ? `${name} imagines: ${watcher.imagined}` : `${name} expects`;
       seen.extra.textContent = last ? `BCE ${number(last.bce, 0)}` : "";
       this.enlarge(grouped.made, grouping(watcher.state.gamma, mask, watcher.colours()));
       grouped.title.textContent = "Its grouping";
