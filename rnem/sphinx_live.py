@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FOLDER = "_live"
+VIDEOS = "videos.js"
 PAGE = "play"
 """The page that links with a state lead to."""
 
@@ -108,7 +109,8 @@ class Live(SphinxDirective):
         self.state.nested_parse(self.content, self.content_offset, still)
         head = f'<link rel="stylesheet" href="{folder}{_versioned("live.css")}">'
         head += f'<div class="rnem-live" data-live="{attributes}">'
-        scripts = "".join(f'<script defer src="{folder}{_versioned(name)}"></script>' for name in _scripts())
+        names = [VIDEOS, *map(_versioned, _scripts())]
+        scripts = "".join(f'<script defer src="{folder}{name}"></script>' for name in names)
         return [nodes.raw("", head, format="html"), still, nodes.raw("", "</div>" + scripts, format="html")]
 
 
@@ -180,8 +182,9 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     folder.mkdir(exist_ok=True)
     for name in (*live.SCRIPTS, live.STYLE):
         shutil.copy(live.FOLDER / name, folder)
+    (folder / VIDEOS).write_text(live.beginnings(), encoding="utf-8")
     for path in folder.iterdir():
-        if path.name not in {*live.SCRIPTS, live.STYLE, *wanted}:
+        if path.name not in {*live.SCRIPTS, live.STYLE, VIDEOS, *wanted}:
             path.unlink()
     for name, text in wanted.items():
         if not (folder / name).exists():

@@ -68,7 +68,7 @@ def test_only_the_page_with_the_directive_loads_its_scripts(html):
     assert "_live/" not in (html / "intro.html").read_text()
     assert "_live/" not in (html / "chapters" / "other.html").read_text()
     text = (html / "play.html").read_text()
-    for script in ("model.js", "world.js", "widget.js"):
+    for script in ("model.js", "world.js", "views.js", "widget.js"):
         assert re.search(rf'<script defer src="_live/{script}\?[0-9a-f]{{8}}">', text)
     assert "A picture for who does not play." in text
     (picture,) = re.findall(r'<img src="(_live/[^"]+)" alt="[^"]{20,}"', text)
@@ -79,7 +79,7 @@ def test_the_build_writes_each_run_once_from_the_verified_run(html):
     written = {path.name for path in (html / "_live").iterdir()}
     found = [run_of(label) for label in (K8, K3, NEM, CURTAIN)]
     assert {sphinx_live.file_of(run, "js") for run in found} <= written
-    assert len(written) == len(found) + 5  # one picture, three scripts, one style sheet
+    assert len(written) == len(found) + 7  # one picture, the test videos, four scripts, one style sheet
     text = (html / "_live" / sphinx_live.file_of(found[0], "js")).read_text()
     assert found[0].manifest["files"]["weights.safetensors"]["sha256"] in text
 
@@ -361,6 +361,10 @@ def test_the_address_sets_the_scene_and_a_link_changes_it(opened):
     assert widget(tab, "[w.balls.length, w.settings.seed, w.watchers[0].network.K]") == [5, 3, 3]
     tab.get_by_role("link", name="eight balls").click()
     tab.wait_for_function("RNEM.widgets[0].balls.length === 8 && RNEM.widgets[0].watchers[0].network.K === 8")
+    tab = opened("#live&scene=test&videos=balls3curtain&video=2")
+    assert widget(tab, "[w.balls.length, w.watchers[0].run.label, w.curtain !== null]") == [3, CURTAIN, True]
+    tab.get_by_role("button", name="A test video").click()
+    tab.wait_for_function("RNEM.widgets[0].settings.video === 3")
     tab = opened("#live&imagine=4&stop=9", paused=False)
     tab.wait_for_function("RNEM.widgets[0].frame === 9 && !RNEM.widgets[0].playing")
     assert widget(tab, "w.watchers[0].imagined") == 5

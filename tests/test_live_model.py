@@ -222,6 +222,18 @@ def test_the_world_is_rnem_balls_pixel_by_pixel(javascript, name, size):
     assert touched > 0
 
 
+def test_the_pages_test_videos_are_the_books(javascript):
+    javascript.eval(VIDEO + "var window = globalThis;" + live.beginnings(3))
+    for name in ("balls4mass", "balls678mass", "balls3curtain"):
+        features = fixed(f"{name}32", "test", 3, 51).features
+        for number in range(3):
+            call = f"""(({{ balls, curtain }}) => video(balls.map(([y, x, vy, vx, radius, mass]) =>
+                ({{ y, x, vy, vx, radius, mass }})), curtain && {{ y: curtain[0], x: curtain[1] }}, 51, 2, 32)
+            )(RNEM_VIDEOS.{name}[{number}])"""
+            ours = torch.tensor([frame[0] for frame in json.loads(javascript.eval(call))])
+            assert torch.equal(ours.view(51, 1, 32, 32), features[:, number].to(ours.dtype))
+
+
 def test_a_random_start_of_the_page_is_one_of_the_world(javascript):
     start = """JSON.stringify(RNEM.world.scatter(%d, RNEM.world.random(%d),
         [RNEM.world.LIGHT, RNEM.world.HEAVY], 1 / 3, 1.25))"""

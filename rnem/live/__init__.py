@@ -19,7 +19,7 @@ from rnem.errors import RnemError
 from rnem.runs import Run
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("model.js", "world.js", "widget.js")
+SCRIPTS = ("model.js", "world.js", "views.js", "widget.js")
 STYLE = "live.css"
 MODELS = ("rnem", "rnem_noatt", "nem", "rnn")
 """The models that ``model.js`` has a step for, without actions."""
@@ -40,6 +40,32 @@ def script(run: Run) -> str:
     }
     text = json.dumps({**known, **payload(run.config.network, run.weights())}, separators=(",", ":"))
     return f"window.RNEM_RUNS = window.RNEM_RUNS || {{}};\nwindow.RNEM_RUNS[{json.dumps(run.label)}] = {text};\n"
+
+
+def beginnings(count: int = 16) -> str:
+    """Return the beginnings of the first test videos of each world as a script that sets ``window.RNEM_VIDEOS``.
+
+    By world, for each video: {balls: [[y, x, vy, vx, radius, mass], ...], curtain: [y, x] or null}, exact.
+    """
+    from rnem import balls, videos
+
+    worlds = {}
+    for name in ("balls4mass", "balls678mass", "balls3curtain"):
+        # The fixed sets keep rounded positions; the stream that they come from has the exact ones.
+        generator = videos._generator(name, "test", 0, 0)
+        t = balls.simulate(videos.WORLDS[name], videos.BLOCK, 1, generator)
+        worlds[name] = [
+            {
+                "balls": [
+                    [*t.positions[0, n, m].tolist(), *t.velocities[0, n, m].tolist(), float(t.radii[n, m]),
+                     float(t.masses[n, m])]
+                    for m in range(t.present.shape[1]) if t.present[n, m]
+                ],
+                "curtain": None if t.curtain is None else t.curtain[n].tolist(),
+            }
+            for n in range(count)
+        ]  # fmt: skip
+    return f"window.RNEM_VIDEOS = {json.dumps(worlds, separators=(',', ':'))};\n"
 
 
 def still(run: Run) -> bytes:

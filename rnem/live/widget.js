@@ -1,90 +1,55 @@
 // The page's box: a reader throws balls, networks watch them (model.js, world.js), and everything they hold is drawn.
 //
 // Every <div class="rnem-live" data-live="{...}"> becomes a widget; rnem.sphinx_live writes it. A widget has a box
-// (balls, curtain), one or two watchers (a network and its state), settings, and views that are drawn after each frame.
+// (balls, curtain), one or two watchers (a network and its state) and settings; views.js draws it after each frame.
 (function (root) {
   "use strict";
 
-  const { model, world } = root.RNEM;
+  const { model, world, views } = root.RNEM, { element } = views;
   const STRIDE = 2; // simulator steps a frame, as in the laptop's videos
-  const KEPT = 120; // frames in the curves
   const THROW = 0.13; // speed, box units a step, of a drag of one box unit
+  const CLICK = 0.3; // box units: a shorter drag is a click
   const SPEEDS = [2, 6, 12, 24]; // frames a second
-  // As rnem.figures has them.
-  const COLOURS = [
-    [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [204, 121, 167], [200, 45, 35], [55, 85, 225],
-    [185, 235, 165],
-  ];
-  const GREY = [82, 82, 82];
-  const MODEL_COLOURS = { rnem: "#0072B2", rnem_noatt: "#56B4E9", nem: "#D55E00", rnn: "#CC79A7" };
-  const MODEL_NAMES = { rnem: "R-NEM", rnem_noatt: "R-NEM without attention", nem: "N-EM", rnn: "RNN" };
+  /** What the address may change; a number stays a number. */
+  const DEFAULTS = {
+    scene: "four", seed: 8, videos: "balls4mass", video: 0, run: "", beside: false, components: 0, effects: "sum",
+    feedback: "binary", speed: 12, imagine: 0, stop: 0, heavy: false,
+  };
 
   const ball = (kind, y, x, vy, vx) => ({ ...kind, y, x, vy, vx, touched: false });
-  const scattered = (count) => (next) => world.scatter(count, next, [world.LIGHT, world.HEAVY], 1 / 3, 1.25);
+  const scattered = (count) => ({ seed }) =>
+    ({ balls: world.scatter(count, world.random(seed), [world.LIGHT, world.HEAVY], 1 / 3, 1.25) });
 
-  /** Prepared boxes: what stands on the button, what to look for, and the balls. */
+  /** One of the book's test videos, by data set and number: {balls, curtain}. */
+  function testVideo({ videos, video }) {
+    const there = root.RNEM_VIDEOS[videos] || root.RNEM_VIDEOS.balls4mass, { balls, curtain } = there[video % there.length];
+    const balls_ = balls.map(([y, x, vy, vx, radius, mass]) => ball({ radius, mass }, y, x, vy, vx));
+    return { balls: balls_, curtain: curtain && { y: curtain[0], x: curtain[1] } };
+  }
+
+  /** Prepared boxes: what stands on the button, what to look for, and a box from the settings. */
   const SCENES = {
     four: {
-      name: "Four balls", balls: scattered(4),
+      name: "Four balls", box: scattered(4),
       say: "As in training. Within ten or twenty frames nearly every ball has a colour of its own.",
     },
     collision: {
-      name: "A collision",
-      balls: () => [ball(world.HEAVY, 4.8, 1.4, 0, 0.08), ball(world.LIGHT, 5.4, 8.6, 0, -0.12)],
-      say: "A heavy ball and a light one meet at frame 14. Watch the attention matrix.",
+      name: "A collision", say: "A heavy ball and a light one meet at frame 14. Watch the attention matrix.",
+      box: () => ({ balls: [ball(world.HEAVY, 4.8, 1.4, 0, 0.08), ball(world.LIGHT, 5.4, 8.6, 0, -0.12)] }),
     },
-    five: { name: "Five balls", balls: scattered(5), say: "One more than any training video had." },
-    eight: { name: "Eight balls", balls: scattered(8), say: "Twice as many balls as in training." },
+    five: { name: "Five balls", say: "One more than any training video had.", box: scattered(5) },
+    eight: { name: "Eight balls", say: "Twice as many balls as in training.", box: scattered(8) },
     curtain: {
-      name: "The curtain", curtain: { y: 2.8, x: 2.8 },
-      balls: (next) => world.scatter(3, next, [world.CURTAINED], 1 / 2, 1.25),
+      name: "The curtain",
+      box: ({ seed }) => ({
+        balls: world.scatter(3, world.random(seed), [world.CURTAINED], 1 / 2, 1.25), curtain: { y: 2.8125, x: 2.8125 },
+      }),
       say: "Behind the curtain the frame is off, and off is what the network predicts. Watch whether a ball is expected " +
         "where it comes out, and whether it keeps its colour.",
     },
-    empty: { name: "Empty box", balls: () => [], say: "Drag to throw the first ball." },
+    test: { name: "A test video", say: "One of the videos that the book measures on.", box: testVideo },
+    empty: { name: "Empty box", say: "Drag to throw the first ball.", box: () => ({ balls: [] }) },
   };
-
-  // ------------------------------------------------------------------------------------------------------ small helpers
-
-  /** An element with attributes (functions are listeners) and children. */
-  function element(tag, attributes, ...children) {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes || {})) {
-      if (typeof value === "function") made.addEventListener(name, value);
-      else if (value === true) made.setAttribute(name, "");
-      else if (value !== false && value !== null) made.setAttribute(name, value);
-    }
-    made.append(...children);
-    return made;
-  }
-
-  const css = (colour) => `rgb(${colour.join(",")})`;
-
-  /** Write N pixels, given as functions of their number to [r, g, b], to a canvas of that many. */
-  function paint(canvas, size, rgb) {
-    const context = canvas.getContext("2d"), image = context.createImageData(size, size);
-    for (let p = 0; p < size * size; p++) {
-      const [r, g, b] = rgb(p);
-      image.data.set([r, g, b, 255], 4 * p);
-    }
-    context.putImageData(image, 0, 0);
-  }
-
-  const grey = (values) => (p) => {
-    const v = Math.round(255 * values[p]);
-    return [v, v, v];
-  };
-
-  /** gamma mixes the components' colours, `mask` dims the rest: rnem.figures.grouping_rgb. */
-  function grouping(gamma, mask, colours) {
-    const N = mask.length;
-    return (p) => {
-      const rgb = [0, 0, 0], light = 0.12 + 0.88 * mask[p];
-      for (let k = 0; k < colours.length; k++)
-        for (let c = 0; c < 3; c++) rgb[c] += gamma[k * N + p] * colours[k][c] * light;
-      return rgb;
-    };
-  }
 
   // ---------------------------------------------------------------------------------------------------------- watchers
 
@@ -108,8 +73,8 @@
     }
 
     /**
-     * One step: from `frame` to what the next frame will be, and the E-step against it. A frame without a pixel
-     * gives every component the same input, 0, so that equal states stay equal: gamma is drawn anew until a pixel is seen.
+     * One step: from `frame` to what the next will be, and the E-step against it. A frame without a pixel gives every
+     * component the same input, 0, so that equal states stay equal: gamma is drawn anew until a pixel is seen.
      */
     look(frame, target, empty) {
       this.imagined = 0;
@@ -145,29 +110,23 @@
       for (let k = 0; k < K; k++) this.shares[k] = 0.9 * this.shares[k] + (0.1 * share[k]) / Math.max(empty, 1);
     }
 
+    /** A colour each; grey for a component that models the background. */
     colours() {
-      const total = this.shares.reduce((a, b) => a + b, 0);
-      return COLOURS.slice(0, this.network.K).map((c, k) => (K1(this) || this.shares[k] <= 0.5 * total ? c : GREY));
+      const { K } = this.network, total = this.shares.reduce((a, b) => a + b, 0);
+      const behind = (k) => K > 1 && this.shares[k] > 0.5 * total;
+      return views.COLOURS.slice(0, K).map((colour, k) => (behind(k) ? views.GREY : colour));
     }
   }
-  const K1 = (watcher) => watcher.network.K === 1;
 
   // ------------------------------------------------------------------------------------------------------------ widget
 
   class Widget {
+    /** `known` is what the directive knows: folder, runs, the state to start with, whether it is small. */
     constructor(place, known) {
       this.place = place;
       this.known = known;
-      this.settings = {
-        scene: "four", seed: 8, run: known.runs[0].label, beside: false, components: 0, effects: "sum",
-        feedback: "binary", speed: 12, imagine: 0, stop: 0, heavy: false,
-      };
       this.motion = !matchMedia("(prefers-reduced-motion: reduce)").matches;
-      this.playing = false;
-      this.insight = true;
-      this.history = [];
-      this.pixel = null;
-      this.cross = null;
+      Object.assign(this, { playing: false, insight: false, history: [], pixel: null, cross: null, drag: null });
       this.read(known.start);
       this.build();
       // The run is loaded when the box first comes into sight.
@@ -177,33 +136,38 @@
 
     // -------------------------------------------------------------------------------------------- settings and address
 
-    /** Take settings from a text such as scene=eight&components=8; true where it has any. */
+    /** The settings that a text such as scene=eight&components=8 means, all others as they are by default. */
     read(text) {
-      const given = new URLSearchParams(text || "");
-      let any = false;
+      const given = new URLSearchParams(text || ""), { runs } = this.known;
+      this.settings = { ...DEFAULTS, run: runs[0].label };
       for (const [name, value] of given) {
-        if (!(name in this.settings)) continue;
-        const before = this.settings[name];
-        this.settings[name] = typeof before === "number" ? Number(value) : typeof before === "boolean" ? value === "1" : value;
-        any = true;
+        const kind = typeof DEFAULTS[name];
+        if (kind === "string") this.settings[name] = value;
+        if (kind === "number" && Number.isFinite(Number(value))) this.settings[name] = Number(value);
+        if (kind === "boolean") this.settings[name] = value === "1";
       }
       if (!SCENES[this.settings.scene]) this.settings.scene = "four";
-      const curtained = this.curtained();
-      if (this.settings.scene === "curtain" && !given.has("run") && curtained) this.settings.run = curtained.label;
-      if (!this.known.runs.some((run) => run.label === this.settings.run)) this.settings.run = this.known.runs[0].label;
-      return any;
+      if (!given.has("run")) this.settings.run = this.suited();
+      if (!runs.some((run) => run.label === this.settings.run)) this.settings.run = runs[0].label;
+    }
+
+    /** The run for a scene: the first one, and for curtains the one that was trained with them. */
+    suited() {
+      const { scene, videos } = this.settings, { runs } = this.known;
+      const hides = scene === "curtain" || (scene === "test" && videos.includes("curtain"));
+      return ((hides && runs.find((run) => run.data.includes("curtain"))) || runs[0]).label;
     }
 
     /** What an address must say to show the same. */
     address() {
-      const defaults = { beside: false, components: 0, effects: "sum", feedback: "binary", speed: 12, imagine: 0, stop: 0,
-        heavy: false, run: this.known.runs[0].label, scene: "four", seed: 8 };
-      const told = Object.entries(this.settings).filter(([name, value]) => value !== defaults[name]);
+      const usual = { ...DEFAULTS, run: this.known.runs[0].label };
+      const told = Object.entries(this.settings).filter(([name, value]) => value !== usual[name]);
       return told.map(([name, value]) => `${name}=${encodeURIComponent(value === true ? 1 : value)}`).join("&");
     }
 
+    /** The first widget of a page keeps its settings in the address. */
     writeAddress() {
-      if (this !== root.RNEM.widgets[0]) return;
+      if (this !== root.RNEM.widgets[0] || this.known.small) return;
       try {
         history.replaceState(null, "", "#live&" + this.address());
       } catch (error) { /* a page that may not change its address works without */ }
@@ -211,11 +175,6 @@
 
     described(label) {
       return this.known.runs.find((run) => run.label === label);
-    }
-
-    /** The run that was trained with a curtain. */
-    curtained() {
-      return this.known.runs.find((run) => run.data.includes("curtain"));
     }
 
     /** A run's script, loaded when it is first wanted. */
@@ -246,26 +205,27 @@
       this.draw();
     }
 
+    /** The N-EM that can be put beside the chosen run, or none. */
+    rival() {
+      const { run } = this.settings, { data } = this.described(run);
+      return this.known.runs.find((other) => other.model === "nem" && other.data === data && other.label !== run);
+    }
+
+    /** A watcher for the chosen run, and one for N-EM where it is to be beside it. */
     async loadRuns() {
-      const { settings } = this, data = this.described(settings.run).data;
-      const other = this.known.runs.find((run) => run.model === "nem" && run.data === data);
-      if (!other || other.label === settings.run) settings.beside = false;
-      const labels = [settings.run, ...(settings.beside ? [other.label] : [])];
+      const { settings } = this, rival = this.rival();
+      if (!rival) settings.beside = false;
+      const labels = [settings.run, ...(settings.beside ? [rival.label] : [])];
       const runs = await Promise.all(labels.map((label) => this.fetchRun(label)));
-      const next = world.random(settings.seed + 1000);
-      this.watchers = runs.map((run, i) => new Watcher(run, i ? {} : settings, next));
+      this.watchers = runs.map((run, i) => new Watcher(run, i ? {} : settings, world.random(settings.seed + 1000)));
       this.history = [];
       this.settle();
     }
 
+    /** The scene from its beginning. */
     setScene() {
-      const { settings } = this, scene = SCENES[settings.scene];
-      this.balls = scene.balls(world.random(settings.seed));
-      this.curtain = scene.curtain ? { ...scene.curtain } : null;
-      this.frame = 0;
-      this.mode = "look";
-      this.blank = false; // whether the status says so
-      this.history = [];
+      const { settings } = this, scene = SCENES[settings.scene], { balls, curtain } = scene.box(settings);
+      Object.assign(this, { balls, curtain: curtain || null, frame: 0, mode: "look", blank: false, history: [] });
       for (const watcher of this.watchers) {
         watcher.next = world.random(settings.seed + 1000); // so that an address shows the same again
         watcher.forget();
@@ -274,17 +234,17 @@
       this.settle();
     }
 
-    /** A scene by its button: the curtain has a run of its own, and all others are for the default one. */
+    /** A scene by its button, once more with other balls; with the run that it is for. */
     async choose(name) {
-      const before = this.settings.run;
-      const curtained = this.curtained();
-      const now = this.described(before).data.includes("curtain");
-      if (name === "curtain" && curtained) this.settings.run = curtained.label;
-      else if (name !== "curtain" && now) this.settings.run = this.known.runs[0].label;
-      if (this.settings.scene === name) this.settings.seed++; // once more: other balls
-      Object.assign(this.settings, { scene: name, imagine: 0, stop: 0 });
-      if (before !== this.settings.run) this.settings.components = 0;
-      await this.again(before !== this.settings.run);
+      const { settings } = this, before = settings.run;
+      if (settings.scene === name) {
+        settings.seed++;
+        settings.video++;
+      }
+      Object.assign(settings, { scene: name, imagine: 0, stop: 0 });
+      if (this.described(before).data !== this.described(this.suited()).data) settings.run = this.suited();
+      if (before !== settings.run) settings.components = 0;
+      await this.again(before !== settings.run);
       this.play(this.motion || this.playing);
     }
 
@@ -313,7 +273,7 @@
     /** One frame: the balls move, and every watcher takes a step. */
     tick() {
       const { settings } = this, before = this.rendered().features;
-      if (settings.imagine && this.frame === settings.imagine) this.imagine(true);
+      if (settings.imagine && settings.imagine === this.frame && this.mode === "look") this.imagine(true);
       world.advance(this.balls, STRIDE);
       const next = this.rendered(), row = { imagined: this.mode === "imagine", bce: [], ari: [] };
       for (const watcher of this.watchers) {
@@ -324,17 +284,41 @@
         row.ari.push(watcher.blank ? NaN : model.ari(next.groups, watcher.state.gamma, K));
       }
       this.history.push(row);
-      if (this.history.length > KEPT) this.history.shift();
+      if (this.history.length > views.KEPT) this.history.shift();
       this.frame++;
       if (settings.stop && this.frame === settings.stop) this.play(false);
     }
 
+    /** Begin to imagine, or look again. */
     imagine(on) {
       this.mode = on ? "imagine" : "look";
       this.controls.imagine.setAttribute("aria-pressed", String(on));
       this.say(on
         ? "Imagining: the network reads its own prediction and no longer sees the box. The outlines are the true balls."
         : "Looking again.");
+    }
+
+    /** One frame further, and a pause. */
+    single() {
+      this.play(false);
+      this.tick();
+      this.draw();
+    }
+
+    /** Imagine from this frame on, which the address then says, or look again. */
+    toggleImagining() {
+      const on = this.mode !== "imagine";
+      Object.assign(this.settings, { imagine: on ? this.frame : 0, stop: 0 });
+      this.imagine(on);
+      this.writeAddress();
+      this.draw();
+    }
+
+    /** A curtain to drag, or none. */
+    hang(on) {
+      this.curtain = on ? { y: 2.8125, x: 2.8125 } : null;
+      this.say(on ? "Drag the curtain. Only the network named “curtain” was trained with one." : "No curtain.");
+      this.draw();
     }
 
     forget() {
@@ -365,6 +349,12 @@
 
     // ---------------------------------------------------------------------------------------------------------- throws
 
+    /** What is thrown: as heavy as chosen; balls behind curtains were all alike. */
+    kind() {
+      const curtained = this.described(this.settings.run).data.includes("curtain");
+      return curtained ? world.CURTAINED : this.settings.heavy ? world.HEAVY : world.LIGHT;
+    }
+
     /** A ball thrown from (y, x) by a drag of (dy, dx) box units; a ball that is there is pushed instead. */
     throwBall(y, x, dy, dx) {
       const thrown = world.clipped(dy * THROW, dx * THROW);
@@ -372,8 +362,7 @@
       if (there) Object.assign(there, { vy: thrown.vy, vx: thrown.vx });
       else if (this.balls.length >= world.MOST) return this.say(`There is room for ${world.MOST} balls.`);
       else {
-        const curtained = this.described(this.settings.run).data.includes("curtain");
-        const kind = curtained ? world.CURTAINED : this.settings.heavy ? world.HEAVY : world.LIGHT;
+        const kind = this.kind();
         const inside = (v) => Math.min(Math.max(v, kind.radius), world.BOX - kind.radius);
         this.balls.push(ball(kind, inside(y), inside(x), thrown.vy, thrown.vx));
       }
@@ -393,14 +382,13 @@
 
     /** Where in the box (y, x) a pointer is. */
     spot(event, canvas) {
-      const area = canvas.getBoundingClientRect();
-      return {
-        y: ((event.clientY - area.top) / area.height) * world.BOX, x: ((event.clientX - area.left) / area.width) * world.BOX,
-      };
+      const area = canvas.getBoundingClientRect(), share = (at, from, length) => ((at - from) / length) * world.BOX;
+      return { y: share(event.clientY, area.top, area.height), x: share(event.clientX, area.left, area.width) };
     }
 
     pixelAt({ y, x }) {
-      const { size } = this.watchers[0].network, index = (v) => Math.min(Math.max(Math.floor((v / world.BOX) * size), 0), size - 1);
+      const { size } = this.watchers[0].network;
+      const index = (v) => Math.min(Math.max(Math.floor((v / world.BOX) * size), 0), size - 1);
       return index(y) * size + index(x);
     }
 
@@ -409,47 +397,49 @@
       this.draw();
     }
 
+    /** The box is drawn into: a drag throws a ball or moves the curtain, a click chooses a pixel. */
     listen(canvas) {
       canvas.addEventListener("pointerdown", (event) => {
         if (!this.watchers || event.button) return;
         event.preventDefault();
         canvas.focus({ preventScroll: true });
         canvas.setPointerCapture(event.pointerId);
-        const from = this.spot(event, canvas);
-        const onCurtain = this.curtain && world.covers(this.curtain, from.y, from.x);
-        this.drag = { from, to: from, curtain: onCurtain ? { ...this.curtain } : null };
+        const from = this.spot(event, canvas), held = this.curtain && world.covers(this.curtain, from.y, from.x);
+        this.drag = { from, to: from, curtain: held ? { ...this.curtain } : null };
       });
       canvas.addEventListener("pointermove", (event) => {
         if (!this.drag) return;
-        const { from, curtain } = this.drag, to = (this.drag.to = this.spot(event, canvas));
-        if (curtain) {
-          // Its corner lies on the grid of the authors' frames.
-          const place = (v) => (Math.round(Math.min(Math.max(v, 0), world.BOX - world.CURTAIN_SIDE) * 6.4) / 64) * 10;
-          this.curtain = { y: place(curtain.y + to.y - from.y), x: place(curtain.x + to.x - from.x) };
-        }
+        this.drag.to = this.spot(event, canvas);
+        if (this.drag.curtain) this.moveCurtain(this.drag);
         this.draw();
       });
-      const end = (event) => {
+      canvas.addEventListener("pointercancel", () => { this.drag = null; });
+      canvas.addEventListener("pointerup", (event) => {
         if (!this.drag) return;
         const { from, curtain } = this.drag, to = this.spot(event, canvas), dy = to.y - from.y, dx = to.x - from.x;
         this.drag = null;
-        if (event.type === "pointercancel" || curtain) return this.draw();
-        if (Math.hypot(dy, dx) < 0.3) this.inspect(this.pixelAt(from));
-        else this.throwBall(from.y, from.x, dy, dx);
-      };
-      canvas.addEventListener("pointerup", end);
-      canvas.addEventListener("pointercancel", end);
+        if (Math.hypot(dy, dx) < CLICK) this.inspect(this.pixelAt(from));
+        else if (!curtain) this.throwBall(from.y, from.x, dy, dx);
+      });
       canvas.addEventListener("keydown", (event) => this.key(event));
+    }
+
+    /** The curtain follows the pointer; its corner stays on the grid of the authors' frames. */
+    moveCurtain({ from, to, curtain }) {
+      const cell = world.BOX / 64, inside = (v) => Math.min(Math.max(v, 0), world.BOX - world.CURTAIN_SIDE);
+      const place = (v) => Math.round(inside(v) / cell) * cell;
+      this.curtain = { y: place(curtain.y + to.y - from.y), x: place(curtain.x + to.x - from.x) };
     }
 
     /** Keys in the box: arrows move a cross; Enter shows its pixel; L and H throw; Space, period, I and F. */
     key(event) {
       if (event.ctrlKey || event.metaKey || event.altKey || !this.watchers) return;
-      const { size } = this.watchers[0].network, moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-      const at = this.cross || [size >> 1, size >> 1], key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      const { size } = this.watchers[0].network, at = this.cross || [size >> 1, size >> 1], { controls } = this;
+      const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
       const actions = {
-        Enter: () => this.inspect(at[0] * size + at[1]), " ": () => this.controls.play.click(),
-        ".": () => this.controls.step.click(), i: () => this.controls.imagine.click(), f: () => this.forget(),
+        Enter: () => this.inspect(at[0] * size + at[1]), " ": () => controls.play.click(),
+        ".": () => controls.step.click(), i: () => controls.imagine.click(), f: () => this.forget(),
         l: () => this.throwAnywhere(false), h: () => this.throwAnywhere(true),
       };
       if (moves[key]) {
@@ -463,84 +453,116 @@
     // --------------------------------------------------------------------------------------------------------- building
 
     build() {
-      const canvas = (size, label, more) => element("canvas", { width: size, height: size, role: "img", "aria-label": label, ...more });
-      const picture = (name, label, more) => {
-        const title = element("span"), made = canvas(384, label, more), extra = element("span", { class: "rnem-live-number" });
-        return { title, made, extra, figure: element("figure", { class: `rnem-live-${name}` }, element("figcaption", {}, title, extra), made) };
-      };
-      const button = (text, action, more) => element("button", { type: "button", click: action, ...more }, text);
+      const { picture, canvas } = views;
+      const keys = "The box with the true balls. Drag to throw one. Keys: arrows and Enter show a pixel, L and H throw.";
+      const pair = () => [
+        picture("prediction", "What is expected of the next frame"),
+        picture("grouping", "Which component claims which pixel"),
+      ];
       this.views = {
-        box: picture("box", "The box with the true balls. Drag to throw one. Keys: arrows and Enter show a pixel, L and H throw.",
-          { tabindex: 0, role: "application" }),
-        others: [0, 1].map(() => [picture("prediction", "What is expected of the next frame"), picture("grouping", "Which component claims which pixel")]),
+        box: picture("box", keys, { tabindex: 0, role: "application" }), others: [pair(), pair()],
+        note: element("p", { class: "rnem-live-note", hidden: true }),
         tiles: element("div", { class: "rnem-live-tiles" }), attention: canvas(160, "Attention between components"),
-        strip: element("canvas", { class: "rnem-live-strip", height: 150, role: "img", "aria-label": "BCE and ARI of the last frames" }),
-        pixel: element("p", { class: "rnem-live-pixel", "aria-live": "polite" }), status: element("p", { class: "rnem-live-status", role: "status" }),
-        run: element("p", { class: "rnem-live-run" }), small: element("canvas", { width: 32, height: 32 }),
+        largest: element("span", { class: "rnem-live-number" }),
+        strip: canvas(150, "BCE and ARI of the last frames", { class: "rnem-live-strip" }),
+        pixel: element("p", { class: "rnem-live-pixel" }), run: element("p", { class: "rnem-live-run" }),
+        status: element("p", { class: "rnem-live-status", role: "status" }), small: element("canvas", {}),
       };
-      this.listen(this.views.box.made);
-      for (const pair of this.views.others)
-        for (const { made } of pair) made.addEventListener("click", (event) => this.inspect(this.pixelAt(this.spot(event, made))));
-
-      const controls = (this.controls = {
-        play: button("▶ Play", () => this.play(!this.playing), { class: "rnem-live-main" }),
-        step: button("One step", () => { this.play(false); this.tick(); this.draw(); }, { title: "One frame further" }),
-        imagine: button("Imagine", () => { this.settings.imagine = 0; this.imagine(this.mode !== "imagine"); this.draw(); },
-          { class: "rnem-live-imagine", "aria-pressed": "false", title: "Feed the network its own predictions" }),
-        forget: button("Forget", () => this.forget(), { title: "theta = 0, gamma drawn anew" }),
-      });
-      const select = (name, options, change) => {
-        const made = element("select", { change: () => { this.settings[name] = typeof this.settings[name] === "number" ? Number(made.value) : made.value; change(); } },
-          ...options.map(([value, text]) => element("option", { value }, text)));
-        return (controls[name] = made);
-      };
-      const check = (name, change) => {
-        const made = element("input", { type: "checkbox", change: () => { this.settings[name] = made.checked; change(); } });
-        return (controls[name] = made);
-      };
-      const named = (text, control) => element("label", {}, text + " ", control);
-      const bar = element("div", { class: "rnem-live-bar" }, controls.play, controls.step, controls.imagine, controls.forget,
-        button("+ light ball", () => this.throwAnywhere(false)), button("+ heavy ball", () => this.throwAnywhere(true)));
-      const scenes = element("div", { class: "rnem-live-bar rnem-live-scenes" },
-        ...Object.entries(SCENES).filter(([name]) => name !== "curtain" || this.curtained())
-          .map(([name, scene]) => button(scene.name, () => this.choose(name), { "data-scene": name, title: "Pressed again: other balls" })));
-      const runName = (run) => `${MODEL_NAMES[run.model]}, K = ${run.components}` + (run.data.includes("curtain") ? ", curtain" : "");
-      const settings = element("div", { class: "rnem-live-settings" },
-        named("Network", select("run", this.known.runs.map((run) => [run.label, runName(run)]), () => { this.settings.components = 0; this.swap(); })),
-        named("N-EM beside it", check("beside", () => this.swap())),
-        named("Balls I throw", select("heavy", [["", "light"], ["1", "heavy"]], () => { this.settings.heavy = controls.heavy.value === "1"; this.writeAddress(); })),
-        named("Curtain", (controls.curtain = element("input", { type: "checkbox", change: () => {
-          this.curtain = controls.curtain.checked ? { y: 2.8125, x: 2.8125 } : null;
-          this.say(this.curtain ? "Drag the curtain. Only the network named “curtain” was trained with one." : "No curtain.");
-          this.draw();
-        } }))),
-        named("Frames a second", select("speed", SPEEDS.map((v) => [v, v]), () => this.writeAddress())),
-        named("Imagines", select("feedback", [["binary", "from binary frames (psi > 0.4)"], ["grey", "from grey frames, the authors’"]], () => this.writeAddress())),
-        named("Components at work", select("components", [[0, "as trained"], ...[2, 3, 4, 5, 6, 7, 8].map((v) => [v, v])], () => this.swap())),
-        named("Effects of the others", select("effects", [["sum", "sum, as trained"], ["mean", "mean"]], () => this.swap())));
-      const head = element("div", { class: "rnem-live-stage" }, this.views.box.figure,
-        ...this.views.others[0].map((view) => view.figure), (this.views.note = element("p", { class: "rnem-live-note", hidden: true })),
-        ...this.views.others[1].map((view) => view.figure));
-      const parts = this.known.small ? [head, bar, this.views.status, this.views.run] : [
-        scenes, head, bar, this.views.status,
-        element("div", { class: "rnem-live-inside" },
-          element("figure", {}, element("figcaption", {}, element("span", {}, "Each component k: what it expects, ψ", element("sub", {}, "k"), " (white), and what it claims, γ", element("sub", {}, "k"), " (its colour)")),
-            this.views.tiles, this.views.pixel),
-          (this.views.attending = element("figure", { class: "rnem-live-attention" },
-            element("figcaption", {}, "Attention: row listens to column"), this.views.attention, (this.views.most = element("span", { class: "rnem-live-number" }))))),
-        element("figure", {}, this.views.strip), settings, this.views.run];
+      this.controls = {};
+      this.listen(this.views.box.canvas);
+      for (const view of this.views.others.flat())
+        view.canvas.addEventListener("click", (event) => this.inspect(this.pixelAt(this.spot(event, view.canvas))));
+      const parts = this.known.small
+        ? [this.stage(), this.bar(), this.views.status, this.views.run]
+        : [this.scenes(), this.stage(), this.bar(), this.views.status, this.inside(),
+          element("figure", {}, this.views.strip), this.choices(), this.views.run];
       this.place.append(element("div", { class: "rnem-live-body" }, ...parts));
+    }
+
+    button(text, action, attributes) {
+      return element("button", { type: "button", click: action, ...attributes }, text);
+    }
+
+    scenes() {
+      const curtained = this.known.runs.some((run) => run.data.includes("curtain"));
+      const there = Object.entries(SCENES).filter(([name]) => name !== "curtain" || curtained);
+      return element("div", { class: "rnem-live-bar" }, ...there.map(([name, scene]) =>
+        this.button(scene.name, () => this.choose(name), { "data-scene": name, title: "Pressed again: other balls" })));
+    }
+
+    stage() {
+      const [first, second] = this.views.others.map((pair) => pair.map((view) => view.figure));
+      return element("div", { class: "rnem-live-stage" }, this.views.box.figure, ...first, this.views.note, ...second);
+    }
+
+    bar() {
+      const controls = this.controls;
+      controls.play = this.button("▶ Play", () => this.play(!this.playing), { class: "rnem-live-main" });
+      controls.step = this.button("One step", () => this.single());
+      controls.imagine = this.button("Imagine", () => this.toggleImagining(), {
+        class: "rnem-live-imagine", "aria-pressed": "false", title: "Feed the network its own predictions",
+      });
+      controls.forget = this.button("Forget", () => this.forget(), { title: "theta = 0, gamma drawn anew" });
+      return element("div", { class: "rnem-live-bar" }, controls.play, controls.step, controls.imagine, controls.forget,
+        this.button("+ light ball", () => this.throwAnywhere(false)),
+        this.button("+ heavy ball", () => this.throwAnywhere(true)));
+    }
+
+    inside() {
+      const k = () => element("sub", {}, "k"), { tiles, pixel, attention, largest } = this.views;
+      const what = element("span", {}, "Each component k: what it expects, ψ", k(), " (white), and what it claims, γ", k(),
+        " (its colour)");
+      this.views.attending = element("figure", { class: "rnem-live-attention" },
+        element("figcaption", {}, "Attention: row listens to column"), attention, largest);
+      return element("div", { class: "rnem-live-inside" },
+        element("figure", {}, element("figcaption", {}, what), tiles, pixel), this.views.attending);
+    }
+
+    choices() {
+      const swap = () => this.swap(), keep = () => this.writeAddress(), numbers = [2, 3, 4, 5, 6, 7, 8].map((v) => [v, v]);
+      const runs = this.known.runs.map((run) => [run.label, `${views.MODEL_NAMES[run.model]}, K = ${run.components}` +
+        (run.data.includes("curtain") ? ", curtain" : "")]);
+      const feedbacks = [["binary", "from binary frames (ψ > 0.4)"], ["grey", "from grey frames, the authors’"]];
+      return element("div", { class: "rnem-live-settings" },
+        this.select("Network", "run", runs, () => {
+          this.settings.components = 0;
+          swap();
+        }),
+        this.check("N-EM beside it", "beside", () => {
+          this.settings.beside = this.controls.beside.checked;
+          swap();
+        }),
+        this.select("Balls I throw", "heavy", [["false", "light"], ["true", "heavy"]], keep),
+        this.check("Curtain", "curtain", () => this.hang(this.controls.curtain.checked)),
+        this.select("Frames a second", "speed", SPEEDS.map((v) => [v, v]), keep),
+        this.select("Imagines", "feedback", feedbacks, keep),
+        this.select("Components at work", "components", [[0, "as trained"], ...numbers], swap),
+        this.select("Effects of the others", "effects", [["sum", "sum, as trained"], ["mean", "mean"]], swap));
+    }
+
+    /** A setting with several values. */
+    select(text, name, options, change) {
+      const parts = options.map(([value, label]) => element("option", { value }, label));
+      const made = (this.controls[name] = element("select", { change: () => {
+        const kind = typeof DEFAULTS[name];
+        this.settings[name] = kind === "number" ? Number(made.value) : kind === "boolean" ? made.value === "true" : made.value;
+        change();
+      } }, ...parts));
+      return element("label", {}, `${text} `, made);
+    }
+
+    check(text, name, change) {
+      this.controls[name] = element("input", { type: "checkbox", change });
+      return element("label", {}, `${text} `, this.controls[name]);
     }
 
     /** Begin when in sight, pause out of sight. */
     watchSight() {
-      if ("IntersectionObserver" in root)
-        new IntersectionObserver((entries) => {
-          this.insight = entries[entries.length - 1].isIntersecting;
-          if (this.insight) this.wake();
-          if (this.insight && this.watchers) this.play(this.playing);
-        }).observe(this.place);
-      else this.wake();
+      new IntersectionObserver((entries) => {
+        this.insight = entries[entries.length - 1].isIntersecting;
+        if (this.insight) this.wake();
+        if (this.watchers) this.play(this.playing);
+      }).observe(this.place);
       document.addEventListener("visibilitychange", () => this.watchers && this.play(this.playing));
     }
 
@@ -548,259 +570,130 @@
       this.views.status.textContent = text;
     }
 
-    /** Controls show the settings, and the views have as many tiles as there are components. */
+    /** Controls show the settings, and there are as many tiles as components. */
     settle() {
-      const { settings, controls, views } = this;
-      for (const name of ["run", "speed", "feedback", "components", "effects"]) controls[name].value = String(settings[name]);
-      controls.heavy.value = settings.heavy ? "1" : "";
-      controls.beside.checked = settings.beside;
-      controls.curtain.checked = Boolean(this.curtain);
+      const { settings, controls } = this, [{ network, run }] = this.watchers, same = network.K === network.trained;
       controls.imagine.setAttribute("aria-pressed", String(this.mode === "imagine"));
-      const { K, size, trained } = this.watchers[0].network, pairwise = this.watchers[0].run.config.model !== "nem";
-      controls.effects.disabled = !pairwise || K === trained;
-      controls.effects.title = K === trained ? "At the K of its training both are the same: choose other components at work." : "";
-      controls.beside.disabled = !this.known.runs.some((run) => run.model === "nem" && run.data === this.described(settings.run).data && run.label !== settings.run);
-      this.views.small.width = this.views.small.height = size;
-      if (views.tiles.children.length !== K)
-        views.tiles.replaceChildren(...Array.from({ length: K }, (_, k) => element("div", { class: "rnem-live-tile" },
-          element("canvas", { width: size, height: size, role: "img", "aria-label": `psi of component ${k + 1}` }),
-          element("canvas", { width: size, height: size, role: "img", "aria-label": `gamma of component ${k + 1}` }), element("span", {}, `${k + 1}`),
-          element("div", { class: "rnem-live-numbers", hidden: true }, element("i"), element("pre")))));
-      const run = this.watchers[0].run;
-      views.run.replaceChildren("Running ", element("code", {}, run.label), ", key ", element("code", {}, run.key),
+      this.views.small.width = this.views.small.height = network.size;
+      this.views.run.replaceChildren("Running ", element("code", {}, run.label), ", key ", element("code", {}, run.key),
         ", SHA-256 of its weights ", element("code", { title: run.digest }, run.digest.slice(0, 16)),
         `, after ${run.sequences.toLocaleString("en")} training videos.`);
-      for (const each of this.place.querySelectorAll("[data-scene]")) each.setAttribute("aria-pressed", String(each.dataset.scene === settings.scene));
+      if (this.known.small) return;
+      for (const name of ["run", "heavy", "speed", "feedback", "components", "effects"])
+        controls[name].value = String(settings[name]);
+      controls.beside.checked = settings.beside;
+      controls.beside.disabled = !this.rival();
+      controls.curtain.checked = Boolean(this.curtain);
+      controls.effects.disabled = !network.interaction || same;
+      controls.effects.title = same ? "Both are the same at the K of the training: choose other components at work." : "";
+      if (this.views.tiles.children.length !== network.K)
+        this.views.tiles.replaceChildren(...Array.from({ length: network.K }, (_, k) => views.tile(k, network.size)));
+      for (const each of this.place.querySelectorAll("[data-scene]"))
+        each.setAttribute("aria-pressed", String(each.dataset.scene === settings.scene));
     }
 
     // ---------------------------------------------------------------------------------------------------------- drawing
 
     draw() {
       if (!this.watchers) return;
-      const frame = this.rendered(), { views } = this, imagining = this.mode === "imagine";
-      this.drawBox(frame.features, imagining);
-      views.note.hidden = this.watchers.length < 2;
-      views.note.textContent = `The same balls, watched by N-EM (K = ${this.watchers.length > 1 ? this.watchers[1].network.K : ""}), ` +
-        "whose components do not hear of each other.";
-      views.others.forEach((pair, i) => {
-        const watcher = this.watchers[i];
-        for (const { figure } of pair) figure.hidden = !watcher;
-        if (watcher) this.drawWatcher(pair, watcher, frame.features, imagining, i);
+      const { features } = this.rendered(), [first, second] = this.watchers;
+      this.drawBox(features);
+      this.views.others.forEach((pair, i) => {
+        for (const { figure } of pair) figure.hidden = !this.watchers[i];
+        if (this.watchers[i]) this.drawWatcher(pair, this.watchers[i], features, i);
       });
-      if (this.known.small) return;
-      this.drawTiles(this.watchers[0]);
-      this.drawAttention(this.watchers[0]);
-      this.drawStrip();
-      this.drawPixel(this.watchers[0], frame.features);
+      this.views.note.hidden = !second;
+      if (second) this.views.note.textContent = `The same balls, watched by N-EM (K = ${second.network.K}), whose ` +
+        "components do not hear of each other.";
+      if (!this.known.small) this.drawInside(first, features);
+      this.explainBlank();
+    }
+
+    /** Say once why the picture is noise, and once when it no longer is. */
+    explainBlank() {
       const blank = this.watchers.some((watcher) => watcher.blank);
-      const since = blank && !this.blank;
-      if (this.blank && !blank) this.say("A pixel is on: from here on the components differ, and one of them takes the ball.");
+      if (blank && !this.blank)
+        this.say("The box is blank. Without a pixel every component would get the same input, 0, and they would stay " +
+          "equal for ever: so γ is drawn anew in every blank frame, which is the noise you see. Throw a ball.");
+      if (!blank && this.blank)
+        this.say("A pixel is on: from here on the components differ, and one of them takes the ball.");
       this.blank = blank;
-      if (since)
-        this.say("The box is blank. Without a pixel every component would get the same input, 0, and they would stay equal for " +
-          "ever: so γ is drawn anew in every blank frame, which is the noise you see. Throw a ball.");
     }
 
-    /** A frame enlarged onto a picture; returns the picture's context, in box units. */
     enlarge(canvas, rgb) {
-      const { small } = this.views, size = small.width, context = canvas.getContext("2d");
-      paint(small, size, rgb);
-      context.setTransform(1, 0, 0, 1, 0, 0);
-      context.imageSmoothingEnabled = false;
-      context.drawImage(small, 0, 0, canvas.width, canvas.height);
-      context.scale(canvas.width / world.BOX, canvas.height / world.BOX);
-      this.markPixel(context, size);
-      return context;
+      const { small, box } = this.views, focused = this.cross && document.activeElement === box.canvas;
+      const cross = focused ? this.cross[0] * small.width + this.cross[1] : null;
+      return views.enlarge(canvas, small, rgb, [[this.pixel, "#ff3b6b"], [cross, "#ffffff"]]);
     }
 
-    markPixel(context, size) {
-      const cell = world.BOX / size, cross = this.cross ? this.cross[0] * size + this.cross[1] : null;
-      for (const [pixel, colour] of [[this.pixel, "#ff3b6b"], [document.activeElement === this.views.box.made ? cross : null, "#ffffff"]]) {
-        if (pixel === null) continue;
-        context.lineWidth = 0.09;
-        context.strokeStyle = colour;
-        context.strokeRect((pixel % size) * cell - 0.05, Math.floor(pixel / size) * cell - 0.05, cell + 0.1, cell + 0.1);
-      }
-    }
-
-    drawBox(features, imagining) {
-      const { box } = this.views, context = this.enlarge(box.made, grey(imagining ? features.map((v) => 0.35 * v) : features));
+    drawBox(features) {
+      const { box } = this.views, imagining = this.mode === "imagine", { drag } = this;
+      const context = this.enlarge(box.canvas, views.grey(imagining ? features.map((v) => 0.35 * v) : features));
       box.title.textContent = imagining ? "The box (not seen now)" : "The box: drag to throw a ball";
-      if (this.curtain) {
-        context.fillStyle = "rgba(110, 110, 140, 0.55)";
-        context.fillRect(this.curtain.x, this.curtain.y, world.CURTAIN_SIDE, world.CURTAIN_SIDE);
-        this.outlines(context, this.balls.filter((b) => world.covers(this.curtain, b.y, b.x)));
-      }
-      if (this.drag && !this.drag.curtain) this.drawArrow(context, this.drag);
-      if (!this.balls.length && !this.drag) {
-        context.fillStyle = "#9a9a9a";
-        context.font = "0.7px sans-serif";
-        context.textAlign = "center";
-        context.fillText("drag to throw a ball", 5, 5.2);
-      }
+      if (this.curtain) views.drapery(context, this.curtain, this.balls);
+      if (drag && !drag.curtain) {
+        const { clipped } = world.clipped((drag.to.y - drag.from.y) * THROW, (drag.to.x - drag.from.x) * THROW);
+        views.arrow(context, drag.from, drag.to, this.kind().radius, clipped);
+      } else if (!this.balls.length) views.caption(context, "drag to throw a ball");
     }
 
-    drawArrow(context, { from, to }) {
-      const dy = to.y - from.y, dx = to.x - from.x, { clipped } = world.clipped(dy * THROW, dx * THROW);
-      context.strokeStyle = context.fillStyle = clipped ? "#ff5a36" : "#ffd23f";
-      context.lineWidth = 0.14;
-      context.beginPath();
-      context.arc(from.x, from.y, this.settings.heavy ? 1 : 0.8, 0, 7);
-      context.moveTo(from.x, from.y);
-      context.lineTo(to.x, to.y);
-      context.stroke();
-      const angle = Math.atan2(dy, dx);
-      context.beginPath();
-      for (const turn of [0, 2.6, -2.6]) context.lineTo(to.x + 0.45 * Math.cos(angle + turn), to.y + 0.45 * Math.sin(angle + turn));
-      context.fill();
+    drawWatcher([expects, claims], watcher, features, i) {
+      const best = watcher.prediction(), imagining = this.mode === "imagine", last = this.history[this.history.length - 1];
+      const name = views.MODEL_NAMES[watcher.run.config.model], { gamma } = watcher.state;
+      const mask = watcher.blank ? best.map(() => 0.5) : imagining ? best : features;
+      const number = (row, digits) => (last && Number.isFinite(row[i]) ? row[i].toFixed(digits) : "–");
+      const context = this.enlarge(expects.canvas, views.grey(best));
+      if (imagining) views.outlines(context, this.balls);
+      this.enlarge(claims.canvas, views.grouping(gamma, mask, watcher.colours()));
+      expects.title.textContent = imagining ? `${name} imagines: ${watcher.imagined}` : `${name} expects`;
+      expects.number.textContent = last ? `BCE ${number(last.bce, 0)}` : "";
+      claims.title.textContent = "Its grouping";
+      claims.number.textContent = last ? `ARI ${number(last.ari, 2)}` : "";
     }
 
-    outlines(context, balls) {
-      context.setLineDash([0.22, 0.16]);
-      context.lineWidth = 0.09;
-      context.strokeStyle = "#ffd23f";
-      for (const { y, x, radius } of balls) {
-        context.beginPath();
-        context.arc(x, y, radius, 0, 7);
-        context.stroke();
-      }
-      context.setLineDash([]);
-    }
-
-    drawWatcher([seen, grouped], watcher, features, imagining, i) {
-      const best = watcher.prediction(), name = MODEL_NAMES[watcher.run.config.model], last = this.history[this.history.length - 1];
-      const number = (values, digits) => (last && Number.isFinite(values[i]) ? values[i].toFixed(digits) : "–");
-      const context = this.enlarge(seen.made, grey(best)), mask = watcher.blank ? best.map(() => 0.5) : imagining ? best : features;
-      if (imagining) this.outlines(context, this.balls);
-      seen.title.textContent = imagining ? `${name} imagines: ${watcher.imagined}` : `${name} expects`;
-      seen.extra.textContent = last ? `BCE ${number(last.bce, 0)}` : "";
-      this.enlarge(grouped.made, grouping(watcher.state.gamma, mask, watcher.colours()));
-      grouped.title.textContent = "Its grouping";
-      grouped.extra.textContent = last ? `ARI ${number(last.ari, 2)}` : "";
-    }
-
-    drawTiles(watcher) {
-      const { K, size } = watcher.network, { psi, gamma } = watcher.state, N = size * size, colours = watcher.colours();
-      [...this.views.tiles.children].forEach((tile, k) => {
-        const [expects, claims] = tile.children;
-        tile.style.borderColor = css(colours[k]);
-        const marked = (rgb) => (p) => (p === this.pixel ? [255, 59, 107] : rgb(p));
-        paint(expects, size, marked(grey(psi.subarray(k * N, (k + 1) * N))));
-        paint(claims, size, marked((p) => colours[k].map((c) => c * gamma[k * N + p])));
-      });
-    }
-
-    drawAttention(watcher) {
-      const { attention: canvas, attending } = this.views, { K } = watcher.network, { attention } = watcher.state, colours = watcher.colours();
+    /** Tiles, attention, curves and the chosen pixel's E-step. */
+    drawInside(watcher, features) {
+      const { tiles, attention, attending, largest, strip } = this.views, ink = getComputedStyle(this.place).color;
+      const colours = watcher.colours(), models = this.watchers.map((each) => each.run.config.model);
+      views.drawTiles(tiles, watcher, colours, this.pixel);
       attending.hidden = watcher.run.config.model !== "rnem";
-      const context = canvas.getContext("2d"), cell = canvas.width / (K + 1), ink = getComputedStyle(this.place).color;
-      // On a fixed scale, dark from 0.5 on, so that frames can be compared.
-      const most = attention ? attention.reduce((a, b) => Math.max(a, b), 0) : 0;
-      this.views.most.textContent = most ? `largest: ${most.toFixed(2)}` : "";
-      context.clearRect(0, 0, canvas.width, canvas.height);
-      for (let k = 0; k < K; k++) {
-        context.globalAlpha = 1;
-        context.fillStyle = css(colours[k]);
-        context.fillRect(cell * (k + 1) + 1, cell * 0.55, cell - 2, cell * 0.4);
-        context.fillRect(cell * 0.55, cell * (k + 1) + 1, cell * 0.4, cell - 2);
-        for (let i = 0; i < K; i++) {
-          context.globalAlpha = i === k ? 0.05 : 0.1;
-          context.fillStyle = ink;
-          context.fillRect(cell * (i + 1) + 1, cell * (k + 1) + 1, cell - 2, cell - 2);
-          context.globalAlpha = i === k || !attention ? 0 : Math.min(attention[k * K + i] / 0.5, 1);
-          context.fillStyle = MODEL_COLOURS.rnem;
-          context.fillRect(cell * (i + 1) + 1, cell * (k + 1) + 1, cell - 2, cell - 2);
-        }
-      }
-      context.globalAlpha = 1;
+      const most = views.drawAttention(attention, watcher.state.attention, colours, ink);
+      largest.textContent = most ? `largest: ${most.toFixed(2)}` : "";
+      views.drawStrip(strip, this.history, models, watcher.network.size, ink);
+      this.drawPixel(watcher, features);
     }
 
-    drawStrip() {
-      const { strip } = this.views, context = strip.getContext("2d"), ink = getComputedStyle(this.place).color;
-      const width = Math.max(strip.clientWidth, 300), sharp = root.devicePixelRatio || 1;
-      if (strip.width !== Math.round(width * sharp)) strip.width = Math.round(width * sharp);
-      if (strip.height !== Math.round(150 * sharp)) strip.height = Math.round(150 * sharp);
-      context.setTransform(sharp, 0, 0, sharp, 0, 0);
-      const left = 34, right = width - 76, at = (t) => left + ((right - left) * t) / (KEPT - 1), size = this.watchers[0].network.size;
-      const panels = [
-        { name: "BCE (nats)", top: 10, bottom: 84, most: 150 * (size / 32) ** 2, value: (row, i) => row.bce[i] },
-        { name: "ARI", top: 98, bottom: 142, most: 1, value: (row, i) => row.ari[i] },
-      ];
-      context.clearRect(0, 0, width, 150);
-      context.font = "12px sans-serif";
-      context.fillStyle = "#E69F00";
-      context.globalAlpha = 0.22;
-      this.history.forEach((row, t) => row.imagined && context.fillRect(at(t - 0.5), 4, at(1) - at(0), 142));
-      context.globalAlpha = 1;
-      for (const { name, top, bottom, most, value } of panels) {
-        const height = (v) => bottom - (bottom - top) * Math.min(Math.max(v / most, 0), 1);
-        context.strokeStyle = context.fillStyle = ink;
-        context.lineWidth = 1;
-        context.globalAlpha = 0.35;
-        context.strokeRect(left + 0.5, top + 0.5, right - left, bottom - top);
-        context.globalAlpha = 1;
-        context.textAlign = "right";
-        context.fillText(String(most), left - 5, top + 9);
-        context.fillText("0", left - 5, bottom);
-        context.textAlign = "left";
-        context.fillText(name, right + 8, top + 12);
-        this.watchers.forEach((watcher, i) => {
-          context.strokeStyle = MODEL_COLOURS[watcher.run.config.model];
-          context.lineWidth = 2;
-          context.setLineDash(i ? [6, 3] : []);
-          context.beginPath();
-          let pen = false;
-          this.history.forEach((row, t) => {
-            const v = value(row, i);
-            if (Number.isFinite(v)) pen ? context.lineTo(at(t), height(v)) : context.moveTo(at(t), height(v));
-            pen = Number.isFinite(v);
-          });
-          context.stroke();
-          context.setLineDash([]);
-          if (name !== "BCE (nats)") return;
-          context.fillStyle = context.strokeStyle;
-          context.fillText(MODEL_NAMES[watcher.run.config.model].slice(0, 11), right + 8, top + 32 + 18 * i);
-        });
-      }
-    }
-
-    /** The E-step of the chosen pixel: its line of text, and the numbers below each component's tile. */
     drawPixel(watcher, features) {
-      const { pixel: place, tiles } = this.views, { K, size } = watcher.network, { psi, gamma } = watcher.state;
-      const p = this.pixel, N = size * size, imagining = this.mode === "imagine";
-      const x = p === null ? 0 : imagining ? model.FEEDBACKS[this.settings.feedback].target(psi, K)[p] : features[p];
-      [...tiles.children].forEach((tile, k) => {
-        const numbers = tile.lastElementChild, share = gamma[k * N + p];
-        numbers.hidden = p === null;
-        if (p === null) return;
-        const expected = psi[k * N + p], weight = x * expected + (1 - x) * (1 - expected) + model.EPSILON;
-        numbers.firstElementChild.style.width = `${100 * share}%`;
-        numbers.lastElementChild.textContent = `ψ ${expected.toFixed(3)}\np ${weight.toFixed(3)}\nγ ${share.toFixed(3)}`;
-      });
-      if (p === null) return place.replaceChildren("Click a pixel of any picture: who claims it, and why?");
-      const where = `E-step at row ${Math.floor(p / size)}, column ${p % size}: the ${imagining ? "imagined" : "true"} frame is `;
-      place.replaceChildren(where, element("strong", {}, x ? "on" : "off"), " there, so ",
-        element("em", {}, x ? "p = ψ + 10⁻⁶" : "p = 1 − ψ + 10⁻⁶"), ", and γ is p over the sum of all p. ",
-        element("button", { type: "button", click: () => this.inspect(null) }, "close"));
+      const { pixel: line, tiles } = this.views, { K, size } = watcher.network, p = this.pixel;
+      const imagining = this.mode === "imagine", target = model.FEEDBACKS[this.settings.feedback].target;
+      const x = p === null ? 0 : imagining ? target(watcher.state.psi, K)[p] : features[p];
+      views.drawNumbers(tiles, watcher, p, x);
+      if (p === null) return line.replaceChildren("Click a pixel of any picture: who claims it, and why?");
+      const where = `row ${Math.floor(p / size)}, column ${p % size}`;
+      line.replaceChildren(`E-step at ${where}: the ${imagining ? "imagined" : "true"} frame is `,
+        element("strong", {}, x ? "on" : "off"), " there, so ", element("em", {}, x ? "p = ψ + 10⁻⁶" : "p = 1 − ψ + 10⁻⁶"),
+        ", and γ is p over the sum of all p. ", this.button("close", () => this.inspect(null)));
     }
   }
 
+  const ADDRESS = "#live&";
+
   /** Every widget of the page; the first one follows the address, #live&scene=eight&... */
   function begin() {
+    const follows = () => location.hash.startsWith(ADDRESS) && location.hash.slice(ADDRESS.length);
     root.RNEM.widgets = [];
     for (const place of document.querySelectorAll(".rnem-live[data-live]")) {
-      const known = JSON.parse(place.dataset.live);
-      if (!root.RNEM.widgets.length && location.hash.startsWith("#live&")) known.start = location.hash.slice(6);
-      root.RNEM.widgets.push(new Widget(place, known));
+      const known = JSON.parse(place.dataset.live), first = !root.RNEM.widgets.length;
+      root.RNEM.widgets.push(new Widget(place, { ...known, start: (first && follows()) || known.start }));
     }
-    addEventListener("hashchange", () => {
-      const widget = root.RNEM.widgets[0];
-      if (!widget || !location.hash.startsWith("#live&")) return;
-      Object.assign(widget.settings, { scene: "four", seed: 8, run: widget.known.runs[0].label, beside: false, components: 0,
-        effects: "sum", feedback: "binary", speed: 12, imagine: 0, stop: 0, heavy: false });
-      widget.read(location.hash.slice(6));
+    addEventListener("hashchange", async () => {
+      const [widget] = root.RNEM.widgets;
+      if (!widget || !follows()) return;
       widget.place.scrollIntoView({ block: "start" });
-      widget.again(true).then(() => widget.play(widget.motion));
+      await widget.loading;
+      widget.read(follows());
+      await widget.again(true);
+      widget.play(widget.motion);
     });
   }
 
