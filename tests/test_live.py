@@ -56,7 +56,7 @@ def html(tmp_path_factory):
     (root / "_config.yml").write_text(settings)
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "--keep-going"]
     environment = os.environ | {"RNEM_DATA": str(REPOSITORY / "data"), "NO_COLOR": "1"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return root / "_build" / "html"
 
@@ -142,6 +142,7 @@ def opened(browser, html):
 
     def at(address: str = "", *, paused: bool = True, page: str = "play.html", **settings):
         context = browser.new_context(viewport={"width": 1300, "height": 1000}, **settings)
+        context.set_default_timeout(120_000)  # a machine that trains beside it is slow
         contexts.append(context)
         tab = context.new_page()
         tab.on("request", lambda request: asked.append(request.url))
@@ -382,6 +383,7 @@ def test_memory_is_steady_over_two_thousand_steps(opened):
 
 def test_without_javascript_there_is_a_picture_and_text(opened, html, browser):
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(120_000)
     tab = context.new_page()
     tab.goto(f"file://{html}/play.html")
     assert tab.locator(".rnem-live-still img").is_visible()
