@@ -173,6 +173,7 @@
       } catch (error) { /* a page that may not change its address works without */ }
     }
 
+    /** What the page knows of a run before it is loaded. */
     described(label) {
       return this.known.runs.find((run) => run.label === label);
     }
@@ -184,8 +185,11 @@
       this.say(`Loading ${label} …`);
       return new Promise((resolve, reject) => {
         const source = this.known.folder + this.described(label).file;
-        document.head.append(element("script", { src: source,
-          load: () => resolve(root.RNEM_RUNS[label]), error: () => reject(new Error(`${source} cannot be loaded`)) }));
+        const fail = () => {
+          this.say(`${source} cannot be loaded.`);
+          reject(new Error(`${source} cannot be loaded`));
+        };
+        document.head.append(element("script", { src: source, load: () => resolve(root.RNEM_RUNS[label]), error: fail }));
       });
     }
 
@@ -258,8 +262,9 @@
 
     /** Another network on the same balls, which go on: it begins without a memory. */
     async swap() {
-      await this.loadRuns();
       this.mode = "look";
+      await this.loadRuns();
+      this.say("Another network, on the same balls: it begins without a memory.");
       this.writeAddress();
       this.draw();
     }
@@ -367,7 +372,7 @@
         this.balls.push(ball(kind, inside(y), inside(x), thrown.vy, thrown.vx));
       }
       this.say(thrown.clipped
-        ? `Slowed down to ${world.FASTEST} box units a step: training held nothing faster.`
+        ? `Slowed down to ${world.FASTEST} box units a step: training held hardly anything faster.`
         : this.mode === "imagine" ? "Thrown; but the network is imagining, and does not see it." : "Thrown.");
       this.draw();
     }

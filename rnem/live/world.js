@@ -10,7 +10,7 @@
   const LIGHT = { radius: 0.8, mass: 1 }, HEAVY = { radius: 1.0, mass: 6 };
   const CURTAINED = { radius: 1.2, mass: 1 }; // of the videos with a curtain
   const MOST = 8; // balls
-  const FASTEST = 0.4; // box units a step; the videos of the training hold nothing much faster
+  const FASTEST = 0.4; // box units a step; the training videos hold hardly anything faster
 
   const length = (y, x) => Math.sqrt(y * y + x * x);
 
