@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import subcommand
 
 from rnem.commands import Campaign, Chapter, Data, Evaluate, Reproduce, Rollout, Train
+from rnem.commands_live import Export
 from rnem.commands_runs import Runs
 from rnem.errors import RnemError
 
@@ -20,6 +21,7 @@ Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Rollout, subcommand("rollout")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Campaign, subcommand("campaign")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Runs, subcommand("runs", description="The cache of finished runs.\n$ rnem runs list")]
