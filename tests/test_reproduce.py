@@ -78,7 +78,7 @@ def save_run(run: config.RunConfig, seed: int = 0) -> runs.Run:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"profile": "tiny"}, "parameter profile is 'tiny', not one of smoke, laptop, paper"),
+        ({"profile": "tiny"}, "parameter profile is 'tiny', not one of smoke, laptop, long, paper"),
         ({"device": "gpu"}, "parameter device is 'gpu', not one of auto, cpu, cuda, mps"),
         ({"seeds": -1}, "parameter seeds is -1, and must be a whole number from 0 to 100"),
         ({"seeds": "3"}, "parameter seeds is '3', and must be a whole number from 0 to 100"),
@@ -99,7 +99,9 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch):
 
 
 def test_names_of_runs_data_and_files_follow_the_profile():
-    smoke, laptop, paper = map(Chosen, config.PROFILES)
+    smoke, laptop, long, paper = map(Chosen, config.PROFILES)
+    assert long.run("balls4mass-rnn") == "long-balls4mass-rnn"
+    assert long.data("balls678mass") == laptop.data("balls678mass")
     assert smoke.run("balls4mass-rnn") == RNN.name
     assert [each.data("balls678mass") for each in (smoke, laptop, paper)] == [f"balls678mass{n}" for n in (16, 32, 64)]
     assert [each.data("spaceinvaders") for each in (smoke, laptop, paper)] == [
@@ -113,8 +115,8 @@ def test_names_of_runs_data_and_files_follow_the_profile():
 def test_the_check_of_a_notebook_covers_all_its_parameters(one):
     notebook = notebooks.prepare(book.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    assert "cells.use(profile=profile, device=device, seeds=seeds, count=count)" in sources[3]
-    assert "count = 3" in sources[2], "injected between the parameters and their check"
+    assert "cells.use(profile=profile, device=device, seeds=seeds, count=count)" in sources[2]
+    assert "count = 3" in sources[1], "injected between the parameters and their check"
     with pytest.raises(ValueError, match="its parameters cell does not set amount"):
         notebooks.prepare(book.chapter("one").read(), {"amount": 3}, one.parent / "_config.yml")
 

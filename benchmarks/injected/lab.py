@@ -27,8 +27,8 @@ from rnem.config import RunConfig, named
 from rnem.storage import MANIFEST
 
 NAME = "smoke-balls4mass-rnn"
-UPDATES = 24
-"""Of each run: one checkpoint, at update 20, and the end."""
+UPDATES = named(NAME).training.updates
+"""Of each run: one checkpoint, at half of them, and the end. As many as the name says, or no chapter takes the run."""
 BYSTANDER, VICTIM = (named(NAME).replace(seed=seed, updates=UPDATES) for seed in (0, 1))
 """The finished run that no fault may cost, and the one that is hit."""
 TRAIN = ("train", NAME, "--seed", "1", "--updates", str(UPDATES), "--threads", "1", "--accelerator", "cpu", "--quiet")
