@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -349,11 +350,13 @@ def test_it_is_played_by_keyboard_and_by_touch(opened):
     assert widget(tab, "w.playing") is True
     small = opened("#live&scene=empty", has_touch=True)
     small.set_viewport_size({"width": 390, "height": 844})
-    small.locator(".rnem-live-box canvas").scroll_into_view_if_needed()
-    area = small.locator(".rnem-live-box canvas").bounding_box()
-    assert area["width"] > 250
-    small.touchscreen.tap(area["x"] + 50, area["y"] + 50)
-    assert widget(small, "w.pixel") is not None
+    canvas = small.locator(".rnem-live-box canvas")
+    assert canvas.bounding_box()["width"] > 250
+    canvas.tap(position={"x": 50, "y": 50})  # waits until the page has settled at its new width
+    deadline = time.monotonic() + 20
+    while widget(small, "w.pixel") is None:
+        assert time.monotonic() < deadline, "a tap chooses no pixel"
+        small.wait_for_timeout(50)
     assert small.evaluate("document.documentElement.scrollWidth") <= 390
 
 
