@@ -377,12 +377,16 @@
       this.draw();
     }
 
-    /** From a random place in a random direction: for the buttons, and without a mouse. */
+    /** From a random free place in a random direction: for the buttons, and without a mouse. */
     throwAnywhere(heavy) {
       const next = Math.random, angle = 2 * Math.PI * next();
+      const anywhere = () => ({ y: 1.5 + 7 * next(), x: 1.5 + 7 * next() });
+      const taken = ({ y, x }) => this.balls.some((b) => Math.hypot(b.y - y, b.x - x) < b.radius);
+      let place = anywhere();
+      while (taken(place)) place = anywhere(); // on a ball it would be a push; eight cover half of the places at most
       this.settings.heavy = heavy;
       this.settle();
-      this.throwBall(1.5 + 7 * next(), 1.5 + 7 * next(), 1.6 * Math.sin(angle), 1.6 * Math.cos(angle));
+      this.throwBall(place.y, place.x, 1.6 * Math.sin(angle), 1.6 * Math.cos(angle));
     }
 
     /** Where in the box (y, x) a pointer is. */
