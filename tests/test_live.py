@@ -376,12 +376,17 @@ def test_the_address_sets_the_scene_and_a_link_changes_it(opened):
 
 def test_memory_is_steady_over_two_thousand_steps(opened):
     tab = opened("#live&run=" + K3)
-    used = "() => { gc(); return performance.memory.usedJSHeapSize; }"
+    """One state kept a step would be 50 MB after these; the browser's own count moves by a few."""
+
+    def used() -> int:
+        return min(tab.evaluate("() => { gc(); return performance.memory.usedJSHeapSize; }") for _ in range(5))
+
+    tab = opened("#live&run=" + K3)
     ticks(tab, 200)
-    before = tab.evaluate(used)
+    before = used()
     for _ in range(20):
         ticks(tab, 100)
-    assert tab.evaluate(used) < before + 2_000_000
+    assert used() < before + 10_000_000
 
 
 def test_without_javascript_there_is_a_picture_and_text(opened, html, browser):
