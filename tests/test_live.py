@@ -375,7 +375,6 @@ def test_the_address_sets_the_scene_and_a_link_changes_it(opened):
 
 
 def test_memory_is_steady_over_two_thousand_steps(opened):
-    tab = opened("#live&run=" + K3)
     """One state kept a step would be 50 MB after these; the browser's own count moves by a few."""
 
     def used() -> int:
