@@ -295,6 +295,17 @@ def _longer(run: RunConfig, updates: int) -> RunConfig:
     return run.replace(updates=updates, muon_lr=3e-3, decay=0.2, evaluate_every=500)
 
 
+def _paper_with_long_recipe(model: Model, components: int) -> RunConfig:
+    """The authors' network at 64 x 64 pixels, trained as the long campaign is: what a GPU does in ten minutes."""
+    run = _balls("paper", "balls4mass", model, components)
+    return dataclasses.replace(
+        run,
+        name=run.name.replace("balls4mass-", "balls4mass-long_"),
+        network=dataclasses.replace(run.network, output_bias=_NETWORK["long"]["output_bias"]),
+        training=dataclasses.replace(_TRAINING["long"], evaluate_every=1000),
+    )
+
+
 def _named() -> dict[str, RunConfig]:
     rows: list[RunConfig] = []
     for profile in PROFILES:
@@ -312,6 +323,7 @@ def _named() -> dict[str, RunConfig]:
     long = {"rnem-k5": 12000, "nem-k5": 12000, "lstm": 16000, "rnn": 22000}
     rows += [_longer(laptop[model], updates) for model, updates in long.items()]
     rows += [_carried(laptop["rnem-k5"])]
+    rows += [_paper_with_long_recipe(model, k) for model, k in (("rnem", 5), ("nem", 5), ("lstm", 1))]
     return {row.name: row for row in rows}
 
 

@@ -12,7 +12,9 @@ import torch
 
 from rnem import staleness
 
-TRAINING_CODE = ("balls", "config", "em", "fast", "invaders", "networks", "optim", "sequences", "train", "videos")
+TRAINING_CODE = (
+    "balls", "config", "cuda_graph", "em", "fast", "invaders", "networks", "optim", "sequences", "train", "videos",
+)  # fmt: skip
 """Modules that decide what training computes."""
 
 

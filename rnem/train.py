@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from rnem import em, evaluate, optim, provenance, runs, videos
+from rnem import cuda_graph, em, evaluate, optim, provenance, runs, videos
 from rnem.config import RunConfig, TrainingConfig
 from rnem.errors import RnemError
 from rnem.networks import Network, build
@@ -121,6 +121,7 @@ class _Training:
             config.data, self.training.steps, self.training.batch, config.seed, self.training.stretches, fabric.device
         )
         self.carried: em.Carried | None = None
+        self.graph: cuda_graph.Gradients | None = None
         self.update, self.rows, self.seconds, self.stale, self.best = 0, [], 0.0, 0, math.inf
         self.code = [runs.code_digest()]  # of everything that had a part in this run, in order
         self.environment = runs.environment(fabric.device)
@@ -174,27 +175,49 @@ class _Training:
         return shown
 
     def _one_update(self) -> None:
+        """Make one optimiser step."""
         factor = step_size(self.training, self.update)
         for optimizer, base in zip(self.optimizers, self.base_lrs, strict=True):
             for group, lr in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * factor
-        batch = self._batch()
-        loss, ended = self.model(*batch, *self._before())
-        if self.training.stretches != (1,):
-            self.carried = ended
-        # Fabric averages gradients over devices; a device's share of the sequences is its weight in that mean.
-        share = batch[0].shape[1] * self.fabric.world_size / self.training.batch
-        loss = loss if share == 1 else loss * share
-        self.fabric.backward(loss)
+        loss = self._gradients(*self._batch())
         if self.training.clip:
             self._clip()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.update += 1
-        self.running.append(loss.detach())
+        self.running.append(loss)
         if len(self.running) == 25:
             self._check_finite()
+
+    def _gradients(self, *batch: Tensor | None) -> Tensor:
+        """Leave the gradients of a batch in the parameters, and return its loss."""
+        before = self._before()
+        if self.graph is None and self._can_be_a_graph(before):
+            self.graph = cuda_graph.Gradients(self.network, *batch, *before)
+        if self.graph is not None and self.graph.fits(*batch, *before):
+            loss, ended = self.graph(*batch, *before)
+        else:
+            loss, ended = self.model(*batch, *before)
+            # Fabric averages gradients over devices; a device's share of the sequences is its weight in that mean.
+            share = batch[0].shape[1] * self.fabric.world_size / self.training.batch
+            loss = loss if share == 1 else loss * share
+            self.fabric.backward(loss)
+        if self.training.stretches != (1,):
+            self.carried = ended
+        return loss.detach()
+
+    def _can_be_a_graph(self, before: tuple) -> bool:
+        """Whether all later updates make the same calls as this one, on one GPU, in the parameters' own precision."""
+        return (
+            self.fabric.device.type == "cuda"
+            and self.fabric.world_size == 1
+            and self.training.path == "fast"
+            and self.training.precision == "32-true"
+            and not self.training.curriculum
+            and bool(before) == (self.training.stretches != (1,))
+        )
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """This process' share of the batch of this update: features, flips (T,B,1,H,W), raw gamma, actions."""
