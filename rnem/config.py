@@ -302,7 +302,7 @@ def _paper_with_long_recipe(model: Model, components: int) -> RunConfig:
         run,
         name=run.name.replace("balls4mass-", "balls4mass-long_"),
         network=dataclasses.replace(run.network, output_bias=_NETWORK["long"]["output_bias"]),
-        training=dataclasses.replace(_TRAINING["long"], evaluate_every=1000),
+        training=dataclasses.replace(_TRAINING["long"], updates=6500, evaluate_every=1000),
     )
 
 
