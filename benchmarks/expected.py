@@ -14,8 +14,10 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from rnem import measures, occlusion, runs, scorecard, sprites
-from rnem.runs import Run
+from rnem.analysis import curves, occlusion, space_invaders
+from rnem.claims import scorecard
+from rnem.runs import store
+from rnem.runs.store import Run
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARK = re.compile(r"(<!-- expected: (\w+) -->\n).*?(?=\n\n)", re.DOTALL)
@@ -38,7 +40,7 @@ def over_seeds(found: list[Run], one: Callable[[Run], float]) -> str:
 
 def named(label: str, name: str, measured: Callable[[list[Run]], Row]) -> Row:
     """A table's row: the model, how many seeds are finished, what was measured, minutes a run."""
-    found = runs.exactly(name)
+    found = store.exactly(name)
     if not found:
         return {}
     took = sum(run.manifest["wall_seconds"] for run in found) / 60 / len(found)
@@ -49,7 +51,7 @@ def frames(data: str, *quantities: str) -> Callable[[list[Run]], Row]:
     """Means over frames 10–29 of test videos."""
 
     def mean(run: Run, quantity: str) -> float:
-        return measures.late(measures.table([run], data))[quantity].mean()
+        return curves.late(curves.table([run], data))[quantity].mean()
 
     def measured(found: list[Run]) -> Row:
         alone = found[0].config.network.components == 1  # then there is nothing to group
@@ -92,7 +94,7 @@ def balls() -> list[Row]:
     rows = [named(label, f"laptop-balls4mass-{model}", measured) for model, label in models.items()]
     rows += [named(label, f"long-balls4mass-{model}", measured) for model, label in long.items()]
     copied = frames("balls4mass32", "copy_last")
-    return [*rows, {"model": "copy the last frame"} | copied(runs.exactly("laptop-balls4mass-rnem-k5")[:1])]
+    return [*rows, {"model": "copy the last frame"} | copied(store.exactly("laptop-balls4mass-rnem-k5")[:1])]
 
 
 def curtain() -> list[Row]:
@@ -114,13 +116,13 @@ def curtain() -> list[Row]:
 
 def game() -> list[Row]:
     def late(run: Run) -> pd.Series:
-        return sprites.per_step(run).set_index("step").loc[10:24].mean()
+        return space_invaders.per_step(run).set_index("step").loc[10:24].mean()
 
     def measured(found: list[Run]) -> Row:
         return {
             "BCE (nats)": over_seeds(found, lambda run: late(run)["bce"]),
             "BCE on pixels that change": over_seeds(found, lambda run: late(run)["moving"]),
-            "turns (%)": over_seeds(found, lambda run: 100 * sprites.turning(run, 10, 24)["right"].mean()),
+            "turns (%)": over_seeds(found, lambda run: 100 * space_invaders.turning(run, 10, 24)["right"].mean()),
         }
 
     models = {
@@ -130,7 +132,7 @@ def game() -> list[Row]:
         "order_rnem-k4": "R-NEM, actions in the authors' order",
     }
     rows = [named(label, f"laptop-spaceinvaders-{model}", measured) for model, label in models.items()]
-    copy = late(runs.exactly("laptop-spaceinvaders-rnem-k4")[0])
+    copy = late(store.exactly("laptop-spaceinvaders-rnem-k4")[0])
     names = {"BCE (nats)": "copy", "BCE on pixels that change": "copy_moving"}
     return [
         *rows,

@@ -21,7 +21,7 @@ from pathlib import Path
 from injected import archives, book, damage, lab, training
 from injected.case import Case
 
-from rnem import storage
+from rnem.runs import files
 
 CASES = {case.id: case for part in (training, damage, book, archives) for case in part.CASES}
 
@@ -64,7 +64,7 @@ def write(path: Path, new: list[Row]) -> None:
     writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows[name] for name in CASES if name in rows)
-    storage.replace_file(path, text.getvalue().encode())
+    files.replace_file(path, text.getvalue().encode())
 
 
 def main() -> int:

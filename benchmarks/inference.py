@@ -16,8 +16,12 @@ from pathlib import Path
 
 import torch
 
-from rnem import config, em, evaluate, networks, videos
-from rnem.runs import environment
+from rnem.evaluation import evaluate
+from rnem.model import em
+from rnem.model.network import build
+from rnem.runs import experiments
+from rnem.runs.provenance import environment
+from rnem.videos import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 SAVED = ROOT / "data" / "benchmarks" / "inference.json"
@@ -38,10 +42,10 @@ def milliseconds(function, repeats: int) -> float:
 @torch.no_grad()
 def row(run_name: str, path: str, batch: int) -> dict:
     """Time of one step from frame to next prediction, and of a whole rollout, for a batch of videos."""
-    run = config.named(run_name)
+    run = experiments.named(run_name)
     torch.manual_seed(0)
-    network = networks.build(run.network, path).to(memory_format=torch.channels_last).eval()
-    seen = videos.generate(run.data, "test", 0, batch, sum(ROLLOUT) + 1)
+    network = build(run.network, path).to(memory_format=torch.channels_last).eval()
+    seen = datasets.generate(run.data, "test", 0, batch, sum(ROLLOUT) + 1)
     x = seen.features.float()
     flips, raw = evaluate.dice(seen, run.network.components)
     state = em.initial_state(network, raw)

@@ -19,10 +19,12 @@ import time
 
 import torch
 
-from rnem import config, provenance, train
+from rnem import paths
+from rnem.runs import config, experiments, provenance
+from rnem.training import train
 
 DEVICE = provenance.accelerator("auto")
-TABLE = provenance.repository() / "data" / "search" / "recipe.csv"
+TABLE = paths.repository() / "data" / "search" / "recipe.csv"
 SHOWN = (
     *("loss", "training_loss", "bce", "relational", "wrong", "copy_last", "ari"),
     *("last10_bce", "last10_wrong", "last10_ari"),
@@ -34,7 +36,7 @@ SHORT, LONG = 10, 50
 def variant(model: str, changes: dict) -> config.RunConfig:
     """The named laptop run of a model with other fields of its network or training."""
     name = f"laptop-balls4mass-{model}" + ("" if model in ("rnn", "lstm") else "-k5")
-    base = config.named(name)
+    base = experiments.named(name)
     network = {k: v for k, v in changes.items() if hasattr(base.network, k)}
     training = {k: v for k, v in changes.items() if k not in network}
     return dataclasses.replace(

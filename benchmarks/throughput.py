@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 
+from rnem.model.network import build
+
 ROOT = Path(__file__).resolve().parents[1]
 SAVED = ROOT / "data" / "benchmarks" / "throughput.json"
 
@@ -49,17 +51,20 @@ def measure(case: Case) -> dict:
     """Train for about ``case.seconds`` in this process: sequences/s, peak memory, arithmetic, share spent on data."""
     import torch
 
-    from rnem import config, em, networks, optim, videos
+    from rnem.model import em
+    from rnem.runs import experiments
+    from rnem.training import muon
+    from rnem.videos import datasets
 
     torch.set_num_threads(case.threads)
     torch.set_flush_denormal(True)  # as training does
     torch.manual_seed(0)
-    run = config.named(case.run)
+    run = experiments.named(case.run)
     shape = dataclasses.replace(run.network, components=case.components)
-    network = networks.build(shape, case.path).to(memory_format=torch.channels_last)
+    network = build(shape, case.path).to(memory_format=torch.channels_last)
     loss = em.TrainingLoss(network)
-    optimizers = optim.optimizers(network, run.training.optimizer, run.training.lr, run.training.muon_lr)
-    stream = videos.Stream(run.data, case.steps + 1, case.batch, 0)
+    optimizers = muon.optimizers(network, run.training.optimizer, run.training.lr, run.training.muon_lr)
+    stream = datasets.Stream(run.data, case.steps + 1, case.batch, 0)
     size = network.shape.size
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -84,8 +89,8 @@ def measure(case: Case) -> dict:
         u += 1
     speed = case.batch / statistics.median(times)
     begun = time.perf_counter()
-    videos.generate(run.data, "training", videos.BLOCK, videos.BLOCK, case.steps + 1)
-    seconds_a_video = (time.perf_counter() - begun) / videos.BLOCK
+    datasets.generate(run.data, "training", datasets.BLOCK, datasets.BLOCK, case.steps + 1)
+    seconds_a_video = (time.perf_counter() - begun) / datasets.BLOCK
     return {
         "sequences_per_s": speed,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -197,7 +202,7 @@ def hardware() -> dict:
     """What the numbers were measured on."""
     import torch
 
-    from rnem.runs import environment
+    from rnem.runs.provenance import environment
 
     return {**environment(), "cores": os.cpu_count(), "torch": torch.__version__, "system": platform.system()}
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from rnem.cli import main
+from rnem.cli.main import main
 
 sys.exit(main())

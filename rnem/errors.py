@@ -15,3 +15,27 @@ class ChapterError(RnemError):
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]  # IPython asks an error how it wants to be shown
+
+
+class RunError(RnemError):
+    """A run or checkpoint that cannot be used or written; one sentence that names the file and what is wrong."""
+
+
+class VideoError(RnemError):
+    """A data set, or a file of videos, that cannot be used; one sentence."""
+
+
+class UserError(RnemError):
+    """What the user can put right; one sentence."""
+
+
+class TrainingError(RnemError):
+    """Training cannot go on; one sentence."""
+
+
+class ArchiveError(RnemError):
+    """An archive that is refused as a whole, or cannot be had; one sentence that names it and why."""
+
+
+class BookError(RnemError):
+    """A chapter that cannot be read or executed; one sentence that names it and what is wrong."""

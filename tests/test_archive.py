@@ -16,12 +16,13 @@ import threading
 import pytest
 import torch
 
-from rnem import archive, runs
-from rnem.archive import ArchiveError
-from rnem.cli import main
-from rnem.config import named
-from rnem.networks import build
-from rnem.storage import seal
+from rnem import errors
+from rnem.cli.main import main
+from rnem.errors import ArchiveError
+from rnem.model.network import build
+from rnem.runs import archive, store
+from rnem.runs.experiments import named
+from rnem.runs.files import seal
 
 CONFIG = named("smoke-balls4mass-rnn")
 FACTS = {"wall_seconds": 1.5, "updates": 40, "sequences_seen": 320}
@@ -34,10 +35,10 @@ def weights(seed: int) -> dict[str, torch.Tensor]:
     return build(CONFIG.network).state_dict()
 
 
-def save(root, seed=0, drawn=None, **others) -> runs.Run:
+def save(root, seed=0, drawn=None, **others) -> store.Run:
     """A finished run; ``drawn``: whose weights, where not the seed's own."""
     trunk = {"momentum": torch.ones(2, 3)}
-    return runs.save(
+    return store.save(
         CONFIG.replace(seed=seed), weights=weights(seed if drawn is None else drawn), metrics=METRICS,
         manifest={**FACTS, **others}, trunk=trunk, trunk_meta={"update": 32}, root=root,
     )  # fmt: skip
@@ -77,10 +78,10 @@ def test_what_was_packed_is_merged_bit_by_bit(box, tmp_path):
     home = tmp_path / "home"
     assert merged(tmp_path / "runs.tar", home) == {run.key: "added" for run in box}
     for run in box:
-        assert runs.verify(home / run.path.name) == []
+        assert store.verify(home / run.path.name) == []
         for file in ("config.json", "metrics.csv", "weights.safetensors", "manifest.json"):
             assert (home / run.path.name / file).read_bytes() == (run.path / file).read_bytes()
-        assert runs.load(home / run.path.name).trunk() is None
+        assert store.load(home / run.path.name).trunk() is None
     assert {path.name for path in home.iterdir()} == {run.path.name for run in box} | {".work"}
 
 
@@ -97,7 +98,7 @@ def test_a_trunk_travels_where_it_is_asked_for_and_completes_a_run_that_lacks_it
     assert merged(tmp_path / "runs.tar", home) == {run.key: "added" for run in box}
     assert [o.why for o in archive.merge(tmp_path / "long.tar", home)] == 2 * ["its trunk was added"]
     assert [o.why for o in archive.merge(tmp_path / "long.tar", home)] == 2 * [""]
-    assert torch.equal(runs.load(home / box[0].path.name).trunk()[0]["momentum"], torch.ones(2, 3))
+    assert torch.equal(store.load(home / box[0].path.name).trunk()[0]["momentum"], torch.ones(2, 3))
 
 
 def test_a_run_that_is_here_stays_and_one_that_differs_is_a_conflict(box, tmp_path):
@@ -136,7 +137,7 @@ def test_other_code_is_reported(tmp_path):
 
 def test_a_damaged_run_is_not_packed(box, tmp_path):
     (box[1].path / "weights.safetensors").write_bytes(b"")
-    with pytest.raises(runs.RunError, match=r"weights\.safetensors is truncated"):
+    with pytest.raises(errors.RunError, match=r"weights\.safetensors is truncated"):
         archive.pack(box, tmp_path / "new.tar")
     assert not (tmp_path / "new.tar").exists()
 
@@ -150,7 +151,7 @@ def refused(path, home, sentence: str) -> None:
     with pytest.raises(ArchiveError, match=sentence) as caught:
         list(archive.merge(path, home))
     assert "\n" not in str(caught.value)
-    assert runs.folders(home) == []
+    assert store.folders(home) == []
     assert list(home.glob(".tmp-*")) == []
     assert {item for item in path.parent.rglob("*") if home not in item.parents and item != home} == around
 
@@ -265,7 +266,7 @@ def test_no_flipped_bit_gets_a_run_in_that_was_not_sent(box, tmp_path):
         (tmp_path / "flipped.tar").write_bytes(flipped)
         with contextlib.suppress(ArchiveError):
             list(archive.merge(tmp_path / "flipped.tar", home))
-        for run in runs.find(root=home):
+        for run in store.find(root=home):
             assert any(members(run).items() <= of_one.items() for of_one in sent)
         assert not list(home.glob(".tmp-*"))
         shutil.rmtree(home, ignore_errors=True)
@@ -345,7 +346,7 @@ def test_a_run_that_lies_is_refused_and_the_others_enter(box, tmp_path, lie):
     first, second = sorted(archive.merge(evil, tmp_path / "home"), key=lambda outcome: outcome.state, reverse=True)
     assert (first.state, second.state) == ("refused", "added")
     assert re.search(sentence, first.why), first.why
-    assert [run.seed for run in runs.find(root=tmp_path / "home")] == [1]
+    assert [run.seed for run in store.find(root=tmp_path / "home")] == [1]
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -370,8 +371,8 @@ def test_from_one_cache_to_another_by_command(command, tmp_path):
     tar = tmp_path / "some.tar"
     code, said = command("box", "pack", f"{CONFIG.name}@1", "--out", tar)
     assert (code, said[:6]) == (0, "1 runs")
-    assert command("home", "merge", tar) == (0, f"{runs.folder(CONFIG.replace(seed=1)).name}: added\n1 added\n")
-    for words in ([], [CONFIG.name], [tmp_path / "box/runs" / runs.folder(CONFIG).name, f"{CONFIG.name}@1"]):
+    assert command("home", "merge", tar) == (0, f"{store.folder(CONFIG.replace(seed=1)).name}: added\n1 added\n")
+    for words in ([], [CONFIG.name], [tmp_path / "box/runs" / store.folder(CONFIG).name, f"{CONFIG.name}@1"]):
         code, said = command("box", "pack", *words, "--out", tar)
         assert (code, said[:6]) == (0, "2 runs")
     code, said = command("home", "merge", tar)
@@ -380,7 +381,7 @@ def test_from_one_cache_to_another_by_command(command, tmp_path):
     save(tmp_path / "other" / "runs", 0, drawn=7)
     code, said = command("other", "merge", tar)
     assert code == 1
-    assert f"{runs.folder(CONFIG).name}: conflict: a run with other weights" in said
+    assert f"{store.folder(CONFIG).name}: conflict: a run with other weights" in said
 
 
 def test_what_a_user_does_wrong_is_one_sentence(command, tmp_path):

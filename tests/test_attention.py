@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rnem import attention, evaluate, figures_groups, networks, videos
-from rnem.config import NetworkConfig
-from rnem.sequences import Videos
+from rnem import figures
+from rnem.analysis import attention
+from rnem.evaluation import evaluate
+from rnem.model.config import NetworkConfig
+from rnem.model.network import build
+from rnem.videos import datasets
+from rnem.videos.videos import Videos
 
 TINY = NetworkConfig(components=3, autoencoder="tiny16", state=16, attention=8)
 
@@ -59,7 +63,7 @@ def test_in_a_chain_the_middle_ball_has_two_partners():
 
 def test_a_pair_that_touched_exchanged_momentum_and_nobody_else_did():
     """On real videos: the momentum of an inferred pair is the same before and after, that of either ball is not."""
-    test = videos.generate("balls678mass64", "test", 0, 24, 51)
+    test = datasets.generate("balls678mass64", "test", 0, 24, 51)
     touch, events = attention.touching(test), test.events.numpy()
     momentum = (test.velocities * test.masses[..., None]).numpy()
     change = momentum[1:] - momentum[:-1]  # (T-1,N,M,2)
@@ -89,7 +93,7 @@ def test_near_contact_is_a_window_around_it_in_steps():
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    network = networks.build(TINY)
+    network = build(TINY)
     with torch.no_grad():  # untrained, every component says the same; sharper predictions tell them apart
         network.decoder.convs[-1].conv.weight.mul_(30)
     return network.eval()
@@ -97,7 +101,7 @@ def network():
 
 def test_attention_of_step_t_has_not_seen_frame_t(network):
     """Which is why the last step whose attention bears on a contact at frame c is c - 1, and it saw frames to c - 2."""
-    test = videos.generate("balls4mass16", "test", 0, 4, 12)
+    test = datasets.generate("balls4mass16", "test", 0, 4, 12)
     frame = 6
     features = test.features.clone()
     features[frame] = 1 - features[frame]
@@ -163,9 +167,9 @@ def test_contribution_is_the_norm_of_what_the_network_sums(network):
 
 
 def test_a_network_without_attention_is_refused():
-    nem = networks.build(dataclasses.replace(TINY, model="nem"))
+    nem = build(dataclasses.replace(TINY, model="nem"))
     with pytest.raises(ValueError, match="nem with K = 3 has no attention"):
-        attention.record(nem, videos.generate("balls4mass16", "test", 0, 2, 4))
+        attention.record(nem, datasets.generate("balls4mass16", "test", 0, 2, 4))
 
 
 # ------------------------------------------------------------------------------------------------------------- averages
@@ -244,14 +248,14 @@ def test_rise_is_students_interval_over_seeds_and_the_bootstraps_for_one():
 def test_the_example_is_the_first_contact_that_can_be_drawn():
     video = one_contact(contact=20)
     value = np.where(np.eye(3, dtype=bool), np.nan, np.full((29, 1, 3, 3), 0.2))
-    assert figures_groups.example(both(value), video, 3, 3) == (0, 20, 0, 1)
+    assert figures.attention.example(both(value), video, 3, 3) == (0, 20, 0, 1)
     value[16, 0, 2] = np.nan  # predicts frame 17, within reach
     with pytest.raises(ValueError, match="in none of 1 videos"):
-        figures_groups.example(both(value), video, 3, 3)
+        figures.attention.example(both(value), video, 3, 3)
 
 
 def test_the_kept_measure_gives_what_it_once_gave(network):
-    test = videos.generate("balls4mass16", "test", 0, 6, 40)
+    test = datasets.generate("balls4mass16", "test", 0, 6, 40)
     values = attention.record(network, test)
     lags, bins = attention.lags(values, test), attention.bins(values, test)
     found = [

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from rnem import authors, metrics
-from rnem.config import NetworkConfig
-from rnem.networks import build
+from rnem import authors
+from rnem.evaluation import metrics
+from rnem.model.config import NetworkConfig
+from rnem.model.network import build
 
 SMALL = {"state": 12, "attention": 8}
 

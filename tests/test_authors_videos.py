@@ -14,9 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rnem import authors_videos, balls, videos
-from rnem.authors_videos import PIXEL, ResultVideo, fetch, find, follow, locate, read, visible
-from rnem.videos import VideoError
+from rnem.authors import ball_fitting, result_videos
+from rnem.authors.ball_fitting import find, follow, locate, visible
+from rnem.authors.result_videos import PIXEL, ResultVideo, fetch, read
+from rnem.errors import VideoError
+from rnem.videos import balls, datasets, videos
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "authors"
 theirs = pytest.mark.skipif(not SHARED.is_dir(), reason="the authors' result videos are not here")
@@ -29,7 +31,7 @@ def result(name: str) -> ResultVideo:
 
 def ours(world: str, number: int, frames: int) -> tuple[ResultVideo, videos.Videos]:
     """A video of ours as if it were one of theirs, and what is true of it."""
-    v = videos.generate(f"{world}64", "test", number, 1, frames)
+    v = datasets.generate(f"{world}64", "test", number, 1, frames)
     truth = v.features[:, 0, 0].numpy() > 0
     name = "curtain_ours" if world == "balls3curtain" else f"{world}_ours"
     return ResultVideo(name, truth, truth.astype(np.float32), np.zeros((*truth.shape, 3), np.uint8)), v
@@ -68,7 +70,7 @@ def test_a_result_video_is_three_pictures_above_each_other(tmp_path):
     assert np.array_equal(video.grouping, np.repeat(grouping[..., None], 3, -1))
     assert video.name == "balls678mass_rnem9"
     assert video.components == 8
-    assert video.world == videos.WORLDS["balls678mass"]
+    assert video.world == datasets.WORLDS["balls678mass"]
 
 
 def test_a_colour_is_the_component_of_the_nearest_hue():
@@ -141,7 +143,7 @@ def server(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
-        monkeypatch.setattr(authors_videos, "URL", f"http://127.0.0.1:{serving.server_port}/{{name}}.gif")
+        monkeypatch.setattr(result_videos, "URL", f"http://127.0.0.1:{serving.server_port}/{{name}}.gif")
         monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
         yield folder
         serving.shutdown()
@@ -150,7 +152,7 @@ def server(tmp_path, monkeypatch):
 
 def test_a_download_is_verified_and_made_once(server, monkeypatch):
     digest = "sha256:" + hashlib.sha256(b"a video").hexdigest()
-    monkeypatch.setitem(authors_videos.HASHES, "balls4mass_rnem1", digest)
+    monkeypatch.setitem(result_videos.HASHES, "balls4mass_rnem1", digest)
     path = fetch("balls4mass_rnem1")
     assert path.read_bytes() == b"a video"
     (server / "balls4mass_rnem1.gif").unlink()
@@ -158,7 +160,7 @@ def test_a_download_is_verified_and_made_once(server, monkeypatch):
 
 
 def test_a_download_of_unknown_hash_is_told_once(server, monkeypatch):
-    monkeypatch.setitem(authors_videos.HASHES, "balls4mass_rnem1", None)
+    monkeypatch.setitem(result_videos.HASHES, "balls4mass_rnem1", None)
     digest = hashlib.sha256(b"a video").hexdigest()
     with pytest.warns(
         UserWarning, match=f"was downloaded unverified, as no hash of it is known; it has sha256:{digest}$"
@@ -179,10 +181,10 @@ def test_a_download_that_is_another_file_or_fails_is_said(server):
 
 
 @theirs
-@pytest.mark.parametrize("name", [n for n, known in authors_videos.HASHES.items() if known])
+@pytest.mark.parametrize("name", [n for n, known in result_videos.HASHES.items() if known])
 def test_the_known_hashes_are_those_of_the_files(name):
     digest = hashlib.sha256(fetch(name, SHARED).read_bytes()).hexdigest()
-    assert authors_videos.HASHES[name] == f"sha256:{digest}"
+    assert result_videos.HASHES[name] == f"sha256:{digest}"
 
 
 # ----------------------------------------------------------------------------------------------------------- find balls
@@ -301,5 +303,5 @@ def test_their_frames_look_like_ours():
     assert areas.min() <= video.truth.mean((1, 2)).min()
     assert video.truth.mean((1, 2)).max() <= areas.max()
     centres, radii = find(video.truth[0], video.world)
-    for disc, radius in zip(authors_videos.discs(centres, radii), radii, strict=True):
+    for disc, radius in zip(ball_fitting.discs(centres, radii), radii, strict=True):
         assert (disc & video.truth[0]).sum() == pytest.approx(np.pi * (radius / PIXEL) ** 2, rel=0.03)

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnem import balls
-from rnem.balls import BOX, World
-from rnem.videos import WORLDS
+from rnem.videos import balls
+from rnem.videos.balls import BOX, World
+from rnem.videos.datasets import WORLDS
 
 seeds = st.integers(0, 2**31)
 few = settings(max_examples=25, deadline=None)

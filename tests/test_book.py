@@ -19,20 +19,14 @@ import torch
 import yaml
 from sphinx.errors import ExtensionError
 
-from rnem import (
-    book,
-    cells,
-    claims,
-    config,
-    evidence,
-    notebooks,
-    runs,
-    sphinx_buttons,
-    sphinx_guard,
-    sphinx_source,
-    staleness,
-)
-from rnem.config import named
+from rnem import errors
+from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source, staleness
+from rnem.book import notebook as notebooks
+from rnem.claims import rules
+from rnem.claims.measured import measurer
+from rnem.runs import experiments, store
+from rnem.runs.code import imported
+from rnem.runs.experiments import named
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RUN = named("smoke-balls4mass-rnn")
@@ -46,7 +40,7 @@ rnem:
 ---
 # A chapter
 
-Two *words* of prose, and code: {src}`rnem.metrics.ari`.
+Two *words* of prose, and code: {src}`rnem.evaluation.metrics.ari`.
 
 ```{code-cell} ipython3
 :tags: [parameters]
@@ -72,7 +66,7 @@ kernelspec: {name: python3, display_name: Python 3}
 ---
 # A drawing
 
-See {numref}`fig-drawing`, and {src}`the network <rnem.networks.Network>`.
+See {numref}`fig-drawing`, and {src}`the network <rnem.model.network.Network>`.
 
 ```{code-cell} ipython3
 :tags: [hide-input]
@@ -91,11 +85,11 @@ cells.claim_box(claim="It rises.", source="poster", measured="9.", verdict="repl
 """
 
 
-def save_run(seed: int, root: Path, updates: int = RUN.training.updates) -> runs.Run:
+def save_run(seed: int, root: Path, updates: int = RUN.training.updates) -> store.Run:
     config = RUN.replace(seed=seed, updates=updates)
     known = {"wall_seconds": 60.0, "updates": updates, "sequences_seen": 8 * updates}
     metrics = [{"update": 1, "sequences": 8, "bce": 2.0}, {"update": 2, "sequences": 16, "bce": 1.0}]
-    return runs.save(config, weights={"w": torch.ones(2)}, metrics=metrics, manifest=known, root=root)
+    return store.save(config, weights={"w": torch.ones(2)}, metrics=metrics, manifest=known, root=root)
 
 
 def write_book(root: Path, **chapters: str) -> Path:
@@ -121,7 +115,7 @@ def executed(tmp_path_factory):
     (root / "data" / "videos" / "tiny.bin").write_bytes(b"1")
     folder = write_book(root, small=CHAPTER)
     with notebooks.environ(RNEM_DATA=root / "data"):
-        book.execute("small", root=folder)
+        chapters.execute("small", root=folder)
     return root
 
 
@@ -141,7 +135,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def state(root: Path) -> tuple[str, str]:
-    (only,) = book.status(root / "book")
+    (only,) = chapters.status(root / "book")
     return only.state, only.why
 
 
@@ -189,7 +183,7 @@ def test_a_run_that_is_not_exactly_as_named_changes_no_page_no_verdict_and_no_ta
     def everything():
         found = cells.runs("small")
         numbers = {name: [run.path.name for run in members] for name, members in found.items()}
-        measured = evidence.measurer(found)("rnn", claims.Measure("sequences", until="rnn"))
+        measured = measurer(found)("rnn", rules.Measure("sequences", until="rnn"))
         row = expected.named("RNN", RUN.name, lambda members: {"runs": str([run.path.name for run in members])})
         return state(root), numbers, measured, row
 
@@ -204,7 +198,7 @@ def test_a_run_that_is_not_exactly_as_named_changes_no_page_no_verdict_and_no_ta
 def test_a_run_of_another_name_does_not_matter(root):
     config = named("smoke-balls4mass-lstm")
     known = {"wall_seconds": 1.0, "updates": 10, "sequences_seen": 80}
-    runs.save(config, weights={}, metrics=[{"update": 1}], manifest=known, root=root / "data" / "runs")
+    store.save(config, weights={}, metrics=[{"update": 1}], manifest=known, root=root / "data" / "runs")
     assert state(root) == ("fresh", "")
 
 
@@ -223,15 +217,19 @@ def test_code_matters_where_the_chapter_imports_it(root, monkeypatch, module, ex
 
 
 def test_imports_are_found_however_they_are_written():
-    code = ["%matplotlib inline\nimport rnem.config as c\n", "def f():\n    from rnem.optim import *\n", "!ls\n"]
-    assert set(staleness.imported(code)) >= {"config", "optim"}
-    assert "cli" not in staleness.imported(code)
+    code = [
+        "%matplotlib inline\nimport rnem.runs.experiments as c\n",
+        "def f():\n    from rnem.training.muon import *\n",
+        "!ls\n",
+    ]
+    assert set(imported(code)) >= {"config", "optim"}
+    assert "cli" not in imported(code)
 
 
 def test_a_declaration_with_a_typing_error_is_named(root):
     edit(source(root), "  runs: [", "  rums: [")
-    with pytest.raises(book.BookError, match=r"chapter small: .*'rums', which is none of runs, data, parameters"):
-        book.status(root / "book")
+    with pytest.raises(errors.BookError, match=r"chapter small: .*'rums', which is none of runs, data, parameters"):
+        chapters.status(root / "book")
 
 
 # ----------------------------------------------------------------------------------------------------------- execution
@@ -261,8 +259,8 @@ def test_a_failing_chapter_is_not_published_and_the_old_one_stays(root):
     notebook = root / "book/chapters/small.ipynb"
     before = notebook.read_bytes()
     edit(source(root), "object())", "1 / 0)")
-    with pytest.raises(book.BookError, match=r"chapter small failed in code cell \d .*ZeroDivisionError") as caught:
-        book.execute("small")
+    with pytest.raises(errors.BookError, match=r"chapter small failed in code cell \d .*ZeroDivisionError") as caught:
+        chapters.execute("small")
     assert "\n" not in str(caught.value)
     assert notebook.read_bytes() == before
     assert {path.name for path in notebook.parent.iterdir()} == {"small.md", "small.ipynb"}
@@ -275,7 +273,7 @@ def test_a_failing_chapter_is_not_published_and_the_old_one_stays(root):
 def test_where_only_prose_changed_outputs_are_kept_and_nothing_runs(root, monkeypatch):
     monkeypatch.setattr(notebooks, "run", lambda *_: pytest.fail("it ran"))
     edit(source(root), "Two *words*", "Three *words*")
-    text = book.execute("small").read_text()
+    text = chapters.execute("small").read_text()
     assert "Three *words*" in text
     assert "seeds [0] count 3" in text
     assert state(root) == ("fresh", "")
@@ -288,7 +286,7 @@ def test_where_the_repository_got_another_address_its_cell_comes_and_nothing_run
         settings["repository"]["url"] = url
         (root / "_config.yml").write_text(yaml.safe_dump(settings))
         assert state(root) == ("stale", "address of the repository changed")
-        text = book.execute("small").read_text()
+        text = chapters.execute("small").read_text()
         assert ("git clone" in text) == bool(url)
         assert "seeds [0] count 3" in text
         assert state(root) == ("fresh", "")
@@ -301,16 +299,16 @@ def test_what_a_killed_execution_left_goes_with_the_next_call_for_that_chapter(r
     left[1].mkdir()
     for path in (left[0], left[1] / "half.svg", others):
         path.touch()
-    book.execute("small")
+    chapters.execute("small")
     assert not any(path.exists() for path in left)
     assert others.exists()
 
 
 def test_parameters_of_your_own_go_elsewhere_and_leave_the_book_alone(root):
     before = (root / "book/chapters/small.ipynb").read_bytes()
-    with pytest.raises(book.BookError, match="say where"):
-        book.execute("small", {"count": 5})
-    output = book.execute("small", {"count": 5}, output=root / "mine.ipynb")
+    with pytest.raises(errors.BookError, match="say where"):
+        chapters.execute("small", {"count": 5})
+    output = chapters.execute("small", {"count": 5}, output=root / "mine.ipynb")
     assert "count 5" in output.read_text()
     assert (root / "book/chapters/small.ipynb").read_bytes() == before
     assert state(root) == ("fresh", "")
@@ -318,8 +316,8 @@ def test_parameters_of_your_own_go_elsewhere_and_leave_the_book_alone(root):
 
 def test_a_chapter_whose_run_is_not_finished_says_which_command_trains_it(root):
     edit(source(root), "smoke-balls4mass-rnn]", "smoke-balls4mass-rnn, paper-balls4mass-lstm]")
-    with pytest.raises(book.BookError, match="needs a finished run: `rnem train paper-balls4mass-lstm --seed 0`"):
-        book.execute("small")
+    with pytest.raises(errors.BookError, match="needs a finished run: `rnem train paper-balls4mass-lstm --seed 0`"):
+        chapters.execute("small")
 
 
 def test_a_pattern_may_match_no_run(root):
@@ -328,8 +326,8 @@ def test_a_pattern_may_match_no_run(root):
 
 
 def test_a_chapter_that_does_not_exist_is_named(root):
-    with pytest.raises(book.BookError, match="no chapter 'smal'; the book has small"):
-        book.execute("smal")
+    with pytest.raises(errors.BookError, match="no chapter 'smal'; the book has small"):
+        chapters.execute("smal")
 
 
 def test_a_claim_box_says_how_many_versions_of_the_code_and_which_changes_are_behind_it():
@@ -346,7 +344,7 @@ def test_a_claim_box_says_how_many_versions_of_the_code_and_which_changes_are_be
 
 
 def test_a_claim_box_knows_every_verdict():
-    assert set(cells.VERDICT_CLASSES) == set(claims.Verdict.__args__)
+    assert set(cells.VERDICT_CLASSES) == set(rules.Verdict.__args__)
 
 
 # --------------------------------------------------------------------------------------------------------- built pages
@@ -387,7 +385,7 @@ class Page(HTMLParser):
 
 
 def test_the_build_executes_what_is_missing_and_shows_it(built):
-    assert book.state_of(book.chapter("drawing", built / "book")).state == "fresh"
+    assert chapters.state_of(chapters.chapter("drawing", built / "book")).state == "fresh"
     page = Page(built / "_build/html/chapters/drawing.html")
     (image,) = [image for image in page.images if "_images/" in image["src"]]
     assert image["alt"] == "A line that rises from 1 to 9."
@@ -409,7 +407,7 @@ def test_buttons_lead_to_the_repository_that_is_set_and_to_none_where_it_is_not(
     assert ("mybinder.org" in text, "colab.research.google.com" in text) == 2 * (bool(url),)
     for url in ("", "https://github.com/somebody/rnem"):
         (tmp_path / "_config.yml").write_text(f'repository: {{url: "{url}"}}\n')
-        source = book.chapter("drawing", built / "book").read()
+        source = chapters.chapter("drawing", built / "book").read()
         prepared = notebooks.prepare(source, {}, tmp_path / "_config.yml").cells
         cloned = [re.search(r"git clone --quiet --depth 1 (\S+)", cell.source) for cell in prepared]
         assert [match[1] for match in cloned if match] == [url] * bool(url)
@@ -439,7 +437,7 @@ def test_every_link_between_the_built_pages_leads_somewhere(built):
 
 
 def test_an_equations_code_links_back_to_its_chapter(built):
-    page = Page(built / "_build/html/code/rnem.networks.html")
+    page = Page(built / "_build/html/code/rnem.model.network.html")
     assert "../chapters/drawing.html" in page.links
     assert "Network" in page.ids
 
@@ -492,8 +490,10 @@ def test_every_published_notebook_ran_to_its_end():
 
 def test_no_text_that_a_cell_shows_is_empty():
     """Of an empty one the page would show how Python names it."""
-    for each in book.chapters(REPOSITORY / "book"):
-        shown = [output.get("data", {}) for cell in book.published(each).cells for output in cell.get("outputs", [])]
+    for each in chapters.chapters(REPOSITORY / "book"):
+        shown = [
+            output.get("data", {}) for cell in chapters.published(each).cells for output in cell.get("outputs", [])
+        ]
         assert all(data.get("text/markdown", "something").strip() for data in shown), each.name
 
 
@@ -515,7 +515,7 @@ def test_every_figure_file_says_where_it_came_from():
 
 
 def test_no_chapter_runs_what_a_file_says():
-    for each in book.chapters(REPOSITORY / "book"):
+    for each in chapters.chapters(REPOSITORY / "book"):
         for cell in each.read().cells:
             tree = ast.parse(cell.source if cell.cell_type == "code" else "")
             called = {
@@ -526,22 +526,22 @@ def test_no_chapter_runs_what_a_file_says():
 
 def test_the_recipes_page_reads_the_curricula_of_the_table(monkeypatch):
     monkeypatch.delenv("RNEM_DATA", raising=False)
-    page = book.chapter("recipe", REPOSITORY / "book").read()
+    page = chapters.chapter("recipe", REPOSITORY / "book").read()
     (code,) = [cell.source for cell in page.cells if "recipe.csv" in cell.source]
-    scope = {"ast": ast, "pd": pandas, "runs": runs, "config": config, "Markdown": str}
+    scope = {"ast": ast, "pd": pandas, "store": store, "experiments": experiments, "Markdown": str}
     exec(code, scope)
     assert set(scope["shown"]["curriculum"]) == {"", "6 steps up to 70%"}
 
 
 def test_every_chapter_is_in_the_table_of_contents():
     toc = (REPOSITORY / "book" / "_toc.yml").read_text()
-    assert [c.name for c in book.chapters() if f"chapters/{c.name}" not in toc] == []
+    assert [c.name for c in chapters.chapters() if f"chapters/{c.name}" not in toc] == []
 
 
 def test_every_link_from_the_text_to_code_finds_it():
     for path in (REPOSITORY / "book").rglob("*.md"):
         for symbol in re.findall(r"\{src\}`(?:[^`<]*<)?([\w.]+)>?`", path.read_text(encoding="utf-8")):
             module, name = sphinx_source.split(symbol)
-            code = REPOSITORY / f"{module.replace('.', '/')}.py"
+            code = sphinx_source.path_of(module)
             assert code.is_file(), f"{path.name}: {symbol}"
             assert not name or name in sphinx_source.definitions(code.read_text(encoding="utf-8")), symbol

@@ -6,11 +6,13 @@ import signal
 
 import pytest
 
-from rnem import campaign, claims, config, evidence, runs
-from rnem.cli import main
-from rnem.train import sequence_steps
+from rnem.claims import measured, poster, rules
+from rnem.cli.main import main
+from rnem.runs import experiments, store
+from rnem.training.train import sequence_steps
+from rnem.workflow import campaign
 
-RNN = config.named("smoke-balls4mass-rnn")
+RNN = experiments.named("smoke-balls4mass-rnn")
 
 
 @pytest.fixture
@@ -24,11 +26,11 @@ def test_every_model_that_a_claim_compares_is_trained_with_enough_seeds():
     for each in campaign.configs("laptop"):
         seeds.setdefault(each.name, set()).add(each.seed)
     assert sum(map(len, seeds.values())) >= 40
-    for claim in claims.rules("laptop").values():
+    for claim in poster.claims("laptop").values():
         for comparison in claim.comparisons:
             for model in filter(None, (comparison.subject, comparison.reference)):
-                name = evidence.run_name("laptop", comparison.measure.data, model)
-                assert len(seeds[name]) >= claims.MINIMUM_SEEDS, (claim.id, model)
+                name = measured.run_name("laptop", comparison.measure.data, model)
+                assert len(seeds[name]) >= rules.MINIMUM_SEEDS, (claim.id, model)
 
 
 def test_the_long_campaign_has_what_its_rules_compare_and_begins_with_one_seed_of_four_models():
@@ -42,15 +44,16 @@ def test_the_long_campaign_has_what_its_rules_compare_and_begins_with_one_seed_o
         seeds.setdefault(each.name, set()).add(each.seed)
         assert each.training.stretches == (1, 2, 3, 4)
         assert each.training.updates == (6000 if "invaders" in each.name else 12000)
-    for claim in claims.SECOND.values():
+    for claim in poster.SECOND.values():
         for comparison in claim.comparisons:
             for model in filter(None, (comparison.subject, comparison.reference)):
-                name = evidence.run_name("long", comparison.measure.data, model)
-                assert len(seeds[name]) >= claims.MINIMUM_SEEDS, (claim.id, model)
+                name = measured.run_name("long", comparison.measure.data, model)
+                assert len(seeds[name]) >= rules.MINIMUM_SEEDS, (claim.id, model)
 
 
 def test_a_campaign_refuses_uncommitted_code_unless_told_otherwise(two_rnns, monkeypatch):
-    from rnem import commands, provenance
+    from rnem.cli import commands
+    from rnem.runs import provenance
 
     trained = []
     monkeypatch.setattr(campaign, "train", lambda planned, jobs, **options: trained.append(jobs) or [])
@@ -72,12 +75,12 @@ def test_compared_models_see_as_many_sequences():
 
 
 def test_operations_grow_with_components_batch_and_sequence_length():
-    base = config.named("smoke-balls4mass-nem-k5")
-    one = campaign.operations(config.named("smoke-balls4mass-rnn"))
+    base = experiments.named("smoke-balls4mass-nem-k5")
+    one = campaign.operations(experiments.named("smoke-balls4mass-rnn"))
     assert campaign.operations(base) == 5 * one, "N-EM is K RNNs"
     assert campaign.operations(base.replace(batch=16)) == 2 * campaign.operations(base)
     assert campaign.operations(base.replace(curriculum=((20, 3),))) == 0.75 * campaign.operations(base)
-    rnem = {k: campaign.operations(config.named(f"smoke-balls4mass-rnem-k{k}")) for k in (2, 4, 8)}
+    rnem = {k: campaign.operations(experiments.named(f"smoke-balls4mass-rnem-k{k}")) for k in (2, 4, 8)}
     pairs = {k: rnem[k] - k / 2 * rnem[2] for k in (4, 8)}  # beyond what grows with K
     assert pairs[8] / pairs[4] == pytest.approx((8 * 7 - 4 * 2) / (4 * 3 - 2 * 2)), "Υ grows with the pairs"
 
@@ -96,10 +99,10 @@ def test_it_trains_what_is_missing_and_then_nothing(two_rnns):
     assert campaign.train(planned, jobs=2, say=said.append) == []
     assert len(said) == 2
     assert "0 minutes are left" in said[-1]
-    assert {run.seed for run in runs.find(RNN.name)} == {0, 1}
+    assert {run.seed for run in store.find(RNN.name)} == {0, 1}
     again = campaign.plan("smoke")
     assert all(each.finished for each in again)
-    assert again[0].seconds == runs.load(RNN).manifest["wall_seconds"]
+    assert again[0].seconds == store.load(RNN).manifest["wall_seconds"]
     assert campaign.train(again, jobs=2, say=said.append) == []
     assert len(said) == 2
 
@@ -109,14 +112,14 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(two_rnns):
     unknown = dataclasses.replace(good, config=dataclasses.replace(RNN, name="smoke-balls4mass-nobody"))
     (problem,) = campaign.train([unknown, good], jobs=1, say=lambda text: None)
     assert problem.startswith("smoke-balls4mass-nobody@0: not finished: error: no run is named")
-    assert runs.load(RNN).updates == RNN.training.updates
+    assert store.load(RNN).updates == RNN.training.updates
 
 
 def test_a_broken_run_is_reported_as_failed_and_the_others_go_on(two_rnns, monkeypatch, capsys):
     for seed in (0, 1):
         known = {"wall_seconds": 1.0, "updates": 40, "sequences_seen": 320}
-        runs.save(RNN.replace(seed=seed), weights={}, metrics=[{"update": 1}], manifest=known)
-    metrics = runs.folder(RNN) / "metrics.csv"
+        store.save(RNN.replace(seed=seed), weights={}, metrics=[{"update": 1}], manifest=known)
+    metrics = store.folder(RNN) / "metrics.csv"
     metrics.write_text("edited\n")
     broken, good = campaign.plan("smoke")
     assert (broken.state, good.state) == ("broken", "finished")
@@ -124,7 +127,7 @@ def test_a_broken_run_is_reported_as_failed_and_the_others_go_on(two_rnns, monke
     monkeypatch.setattr(campaign.child, "run", lambda tasks, *_: (trained.append(t) or (t, "", 1.0) for t in tasks))
     missing = dataclasses.replace(good, finished=False, seconds=1.0)
     (problem,) = campaign.train([broken, missing], jobs=1, say=print)
-    assert problem.startswith(f"{RNN.name}@0: not finished: {runs.folder(RNN)}: metrics.csv is truncated")
+    assert problem.startswith(f"{RNN.name}@0: not finished: {store.folder(RNN)}: metrics.csv is truncated")
     assert problem in capsys.readouterr().out
     assert trained == [missing]
     assert metrics.read_text() == "edited\n"

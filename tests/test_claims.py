@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rnem.claims import FIRST, SECOND, Comparison, Decided, Measure, judge, outcome, rules, verdict
-from rnem.config import PROFILES, RUNS
-from rnem.evaluate import QUANTITIES
-from rnem.evidence import SPECIAL, UNTIL, run_name
-from rnem.metrics import ratio_interval
-from rnem.provenance import repository
+from rnem.claims.measured import SPECIAL, UNTIL, run_name
+from rnem.claims.poster import FIRST, SECOND, rules
+from rnem.claims.rules import Comparison, Decided, Measure, judge, outcome, verdict
+from rnem.evaluation.evaluate import QUANTITIES
+from rnem.evaluation.metrics import ratio_interval
+from rnem.paths import repository
+from rnem.runs.config import PROFILES
+from rnem.runs.experiments import RUNS
 
 LOWER = Comparison(Measure("bce"), "rnem-k5", "lstm", bound=0.8)
 

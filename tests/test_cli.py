@@ -15,10 +15,15 @@ import pytest
 import tyro
 from PIL import Image
 
-from rnem import arguments, cli, commands_runs, runs
-from rnem.cli import main
-from rnem.config import RUNS, NetworkConfig
+from rnem import paths
+from rnem.cli import runs_commands
+from rnem.cli.main import main
 from rnem.errors import RnemError
+from rnem.model.config import NetworkConfig
+from rnem.runs import store
+from rnem.runs.experiments import RUNS
+
+PACKAGE = Path(paths.__file__).parent
 
 RUN = "smoke-balls4mass-rnem-k5"
 
@@ -60,14 +65,14 @@ def test_help_shows_an_example_that_works(capsys, subcommand):
     assert all(example.startswith(subcommand) for example in examples)
     for example in examples:
         words = shlex.split(example)
-        command = tyro.cli(cli.Command, args=words, config=cli.SETTINGS)  # exits where an argument is not known
+        command = tyro.cli(main.Command, args=words, config=main.SETTINGS)  # exits where an argument is not known
         assert callable(command)
         names = [word.split("@")[0] for word in words if word.startswith(("smoke-", "laptop-", "paper-"))]
         assert set(names) <= set(RUNS)
 
 
 def test_help_answers_without_loading_torch():
-    code = "import sys, rnem.cli\ntry: rnem.cli.main(['--help'])\nfinally: sys.exit('torch' in sys.modules)"
+    code = "import sys, rnem.cli.main\ntry: rnem.cli.main.main(['--help'])\nfinally: sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, "torch was imported"
     assert "usage: rnem" in done.stdout
@@ -174,10 +179,10 @@ def cached(cache, monkeypatch):
 
 
 def test_a_run_is_called_by_its_name_seed_or_folder(cached):
-    longest = arguments.resolve(RUN)
+    longest = store.load_run(RUN)
     assert (longest.seed, longest.updates) == (0, 2)
-    assert arguments.resolve(f"{RUN}@3").seed == 3
-    assert arguments.resolve(str(longest.path)) == arguments.resolve(longest.path.name) == longest
+    assert store.load_run(f"{RUN}@3").seed == 3
+    assert store.load_run(str(longest.path)) == store.load_run(longest.path.name) == longest
 
 
 def test_a_run_that_is_not_there(capsys, cached):
@@ -210,7 +215,7 @@ def test_the_largest_seed_is_trained_and_found(tmp_path, monkeypatch):
     monkeypatch.setenv("RNEM_DATA", str(tmp_path))
     words = ["train", "smoke-balls4mass-rnn", "--updates", "1", "--accelerator", "cpu", "--quiet"]
     assert main([*words, "--seed", str(2**64 - 1)]) == 0
-    assert arguments.resolve(f"smoke-balls4mass-rnn@{2**64 - 1}").seed == 2**64 - 1
+    assert store.load_run(f"smoke-balls4mass-rnn@{2**64 - 1}").seed == 2**64 - 1
 
 
 def test_an_accelerator_that_is_not_there(capsys, cached, monkeypatch):
@@ -220,12 +225,14 @@ def test_an_accelerator_that_is_not_there(capsys, cached, monkeypatch):
 
 def test_apples_gpus_are_taken_only_where_they_are_named_and_then_refused(capsys, cached, monkeypatch):
     """They have no float64. Here PyTorch has no MPS at all: a tensor on it fails, as one of float64 does there."""
-    from rnem import provenance, speed, train
+    from rnem.runs import provenance
+    from rnem.training import train
+    from rnem.workflow import speed
 
     asked = []
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(train, "train", lambda *_, accelerator, **__: asked.append(accelerator) or runs.find(RUN)[0])
+    monkeypatch.setattr(train, "train", lambda *_, accelerator, **__: asked.append(accelerator) or store.find(RUN)[0])
     assert main(["train", RUN]) == 0
     assert asked == ["cpu"]
     assert not speed.uses_gpu("auto")
@@ -265,9 +272,9 @@ def test_evaluate_reads_a_file(capsys, cached, tmp_path):
 @pytest.fixture
 def authors_video(tmp_path):
     """A video of ours as the authors publish theirs, 64 frames."""
-    from rnem import videos
+    from rnem.videos import datasets
 
-    truth = 255 * videos.generate("balls4mass64", "test", 2, 1, 64).features[:, 0, 0].numpy()
+    truth = 255 * datasets.generate("balls4mass64", "test", 2, 1, 64).features[:, 0, 0].numpy()
     white = np.full((len(truth), 1, 64), 255, np.uint8)
     frames = [Image.fromarray(f) for f in np.concatenate([truth, white, truth, white, truth], 1)]
     frames[0].save(tmp_path / "balls4mass_ours.gif", save_all=True, append_images=frames[1:], optimize=False)
@@ -292,14 +299,15 @@ def test_evaluate_on_an_authors_video(capsys, cached, authors_video):
 
 @pytest.mark.parametrize("name", ["balls4mass_rnem2", "balls4mass_rnem2.gif"])
 def test_a_published_video_is_downloaded_by_its_name(capsys, cached, authors_video, monkeypatch, name):
-    from rnem import authors_videos, yardstick
+    from rnem.analysis import authors_results
+    from rnem.authors import result_videos
 
     asked = []
-    monkeypatch.setattr(yardstick, "at_hand", lambda name: None)
-    monkeypatch.setattr(authors_videos.pooch, "retrieve", lambda url, *_, **__: asked.append(url) or authors_video)
-    monkeypatch.setattr(authors_videos.pooch, "os_cache", lambda _: authors_video.parent / "cache")
+    monkeypatch.setattr(authors_results, "at_hand", lambda name: None)
+    monkeypatch.setattr(result_videos.pooch, "retrieve", lambda url, *_, **__: asked.append(url) or authors_video)
+    monkeypatch.setattr(result_videos.pooch, "os_cache", lambda _: authors_video.parent / "cache")
     assert main(["evaluate", RUN, "--video", name, "--json"]) == 0
-    assert asked == [authors_videos.URL.format(commit=authors_videos.COMMIT, name="balls4mass_rnem2")]
+    assert asked == [result_videos.URL.format(commit=result_videos.COMMIT, name="balls4mass_rnem2")]
     said = capsys.readouterr()
     assert json.loads(said.out)["frames"] == 16
     assert "was downloaded unverified, as no hash of it is known" in said.err
@@ -307,7 +315,7 @@ def test_a_published_video_is_downloaded_by_its_name(capsys, cached, authors_vid
     def offline(*arguments, **keywords):
         raise OSError("no network")
 
-    monkeypatch.setattr(authors_videos.pooch, "retrieve", offline)
+    monkeypatch.setattr(result_videos.pooch, "retrieve", offline)
     assert "cannot download https://" in fails(capsys, "evaluate", RUN, "--video", name)
 
 
@@ -359,9 +367,9 @@ def test_runs_are_listed_and_shown(capsys, cached):
 
 
 def test_a_damaged_run_is_found_and_never_used(capsys, cached, tmp_path, monkeypatch):
-    run = arguments.resolve(f"{RUN}@3")
+    run = store.load_run(f"{RUN}@3")
     monkeypatch.setenv("RNEM_DATA", str(tmp_path))
-    copy = runs.runs_root() / run.path.name
+    copy = paths.runs_root() / run.path.name
     copy.mkdir(parents=True)
     for file in run.path.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
@@ -382,7 +390,7 @@ def test_files_beside_a_run_are_noted_and_a_broken_run_is_not_trained_anew(capsy
     monkeypatch.setenv("RNEM_DATA", str(tmp_path))
     train = ["train", "smoke-balls4mass-rnn", "--updates", "1", "--accelerator", "cpu", "--quiet"]
     assert main(train) == 0
-    (run,) = runs.find()
+    (run,) = store.find()
     (run.path / "notes.txt").write_text("the best one\n")
     created = run.manifest["created"]
     capsys.readouterr()
@@ -391,7 +399,7 @@ def test_files_beside_a_run_are_noted_and_a_broken_run_is_not_trained_anew(capsy
     assert main(["runs", "list"]) == 0
     assert f"note: {run.label} is good, left alone beside it: notes.txt" in capsys.readouterr().out
     assert main(train) == 0
-    assert (runs.load(run.path).manifest["created"], capsys.readouterr().err) == (created, "")
+    assert (store.load(run.path).manifest["created"], capsys.readouterr().err) == (created, "")
 
     metrics = run.path / "metrics.csv"
     metrics.write_bytes(damaged := metrics.read_bytes() + b"1\n")
@@ -400,8 +408,8 @@ def test_files_beside_a_run_are_noted_and_a_broken_run_is_not_trained_anew(capsy
     assert "--again" in said
     assert metrics.read_bytes() == damaged
     assert main([*train, "--again"]) == 0
-    assert runs.verify(run.path) == []
-    (aside,) = runs.runs_root().glob(".broken-*")
+    assert store.verify(run.path) == []
+    (aside,) = paths.runs_root().glob(".broken-*")
     assert (aside / "notes.txt").exists()
 
 
@@ -422,42 +430,46 @@ def raising(error: BaseException):
 
 def test_our_own_faults_keep_their_traceback(monkeypatch):
     for fault in (ValueError("of a library"), TypeError("wrong"), KeyError("key"), AssertionError("never")):
-        monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(fault))
+        monkeypatch.setattr(runs_commands.RunsNames, "__call__", raising(fault))
         with pytest.raises(type(fault)):
             main(["runs", "names"])
 
 
 def test_a_value_error_of_our_own_code_keeps_its_traceback(monkeypatch):
     """It decides nothing where an error was raised: only errors that are meant for the user are one line."""
-    monkeypatch.setattr(commands_runs.RunsNames, "__call__", lambda self: NetworkConfig(model="nobody's"))
+    monkeypatch.setattr(runs_commands.RunsNames, "__call__", lambda self: NetworkConfig(model="nobody's"))
     with pytest.raises(ValueError, match=r"network\.model is"):
         main(["runs", "names"])
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in Path(cli.__file__).parent.glob("[!_]*.py")))
+@pytest.mark.parametrize(
+    "module",
+    sorted(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("[!_]*.py")),
+)
 def test_every_error_class_of_ours_is_for_the_user(module):
-    there = vars(importlib.import_module(f"rnem.{module}")).values()
+    there = vars(importlib.import_module(module)).values()
     ours = {c for c in there if isinstance(c, type) and issubclass(c, Exception) and c.__module__.startswith("rnem.")}
     assert {c.__name__ for c in ours if not issubclass(c, RnemError)} == set()
 
 
 def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device", "data/runs/a")
-    monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(full))
+    monkeypatch.setattr(runs_commands.RunsNames, "__call__", raising(full))
     assert fails(capsys, "runs", "names") == "error: data/runs/a: No space left on device\n"
 
 
 def test_control_c_is_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(commands_runs.RunsNames, "__call__", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(runs_commands.RunsNames, "__call__", raising(KeyboardInterrupt()))
     assert main(["runs", "names"]) == 130
     assert capsys.readouterr().err.startswith("interrupted")
 
 
 def test_training_that_diverges_is_one_line(capsys, cached, monkeypatch):
-    from rnem import train
+    from rnem import errors
+    from rnem.training import train
 
     def diverge(*arguments, **keywords):
-        raise train.TrainingError("the loss of update 7 is not finite")
+        raise errors.TrainingError("the loss of update 7 is not finite")
 
     monkeypatch.setattr(train, "train", diverge)
     assert fails(capsys, "train", RUN) == "error: the loss of update 7 is not finite\n"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rnem import figures
-from rnem.config import MODELS
+from rnem.model.config import MODELS
 
 T, K, H = 6, 3, 8
 

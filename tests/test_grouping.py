@@ -5,8 +5,12 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from rnem import authors, grouping, metrics, networks, videos
-from rnem.config import NetworkConfig
+from rnem import authors
+from rnem.analysis import grouping
+from rnem.evaluation import metrics
+from rnem.model.config import NetworkConfig
+from rnem.model.network import build
+from rnem.videos import datasets
 
 
 def test_a_component_holds_a_ball_with_more_than_half_of_its_pixels():
@@ -76,7 +80,7 @@ def test_the_constructed_cases_reproduce_the_authors_clip():
 
 
 def test_on_frames_of_small_balls_both_indices_agree():
-    test = videos.generate("balls4mass32", "test", 0, 4, 6)
+    test = datasets.generate("balls4mass32", "test", 0, 4, 6)
     groups = test.groups.numpy()
     gamma = np.random.default_rng(1).dirichlet(np.ones(5), groups.shape).astype(np.float32)  # (T,N,1,H,W,K)
     gamma = np.moveaxis(gamma, -1, 2)
@@ -94,10 +98,10 @@ def test_rectangles_that_do_not_fit_are_refused(areas):
 @pytest.fixture(scope="module")
 def measured():
     torch.manual_seed(0)
-    network = networks.build(NetworkConfig(components=3, autoencoder="tiny16", state=16, attention=8))
+    network = build(NetworkConfig(components=3, autoencoder="tiny16", state=16, attention=8))
     with torch.no_grad():  # untrained, every component says the same; sharper predictions tell them apart
         network.decoder.convs[-1].conv.weight.mul_(30)
-    test = videos.generate("balls4mass16", "test", 0, 6, 21)
+    test = datasets.generate("balls4mass16", "test", 0, 6, 21)
     return network, test, grouping.measure(network, test, since=5)
 
 

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from rnem import em, runs, sphinx_live
-from rnem.networks import build
+from rnem.live import sphinx
+from rnem.model import em
+from rnem.model.network import build
+from rnem.runs import store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 K8, K3, NEM = (f"laptop-balls4mass-{model}@0" for model in ("rnem-k8", "rnem-k3", "nem-k5"))
@@ -36,8 +38,8 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
-def run_of(label: str) -> runs.Run:
-    return sphinx_live.chosen(label)
+def run_of(label: str) -> store.Run:
+    return sphinx.chosen(label)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def html(tmp_path_factory):
     (root / "book" / "chapters" / "other.md").write_text("# Other\n\nSee {play}`five balls <scene=five>`.\n")
     (root / "book" / "references.bib").write_text("")
     settings = (REPOSITORY / "_config.yml").read_text()
-    settings = settings.replace('"chapters/*.md"', '"none/*.md"').replace("    - rnem.sphinx_guard\n", "")
+    settings = settings.replace('"chapters/*.md"', '"none/*.md"').replace("    - rnem.book.sphinx_guard\n", "")
     (root / "_config.yml").write_text(settings)
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "--keep-going"]
     environment = os.environ | {"RNEM_DATA": str(REPOSITORY / "data"), "NO_COLOR": "1"}
@@ -79,9 +81,9 @@ def test_only_the_page_with_the_directive_loads_its_scripts(html):
 def test_the_build_writes_each_run_once_from_the_verified_run(html):
     written = {path.name for path in (html / "_live").iterdir()}
     found = [run_of(label) for label in (K8, K3, NEM, CURTAIN)]
-    assert {sphinx_live.file_of(run, "js") for run in found} <= written
+    assert {sphinx.file_of(run, "js") for run in found} <= written
     assert len(written) == len(found) + 7  # one picture, the test videos, four scripts, one style sheet
-    text = (html / "_live" / sphinx_live.file_of(found[0], "js")).read_text()
+    text = (html / "_live" / sphinx.file_of(found[0], "js")).read_text()
     assert found[0].manifest["files"]["weights.safetensors"]["sha256"] in text
 
 
@@ -92,20 +94,20 @@ def test_links_with_a_state_lead_to_the_page(html):
 
 def test_a_page_is_out_of_date_when_an_alternative_or_another_run_is_there(monkeypatch):
     older, newer = run_of(K8), run_of(K3)
-    files = {sphinx_live.file_of(older, "js"), sphinx_live.file_of(older, "png")}
+    files = {sphinx.file_of(older, "js"), sphinx.file_of(older, "png")}
     env = SimpleNamespace(rnem_live={"play": {"new|old": files}}, found_docs={"play", "other"})
-    monkeypatch.setattr(sphinx_live, "chosen", lambda text: older)
-    assert sphinx_live.outdated(None, env) == []
-    monkeypatch.setattr(sphinx_live, "chosen", lambda text: newer)
-    assert sphinx_live.outdated(None, env) == ["play"]
-    monkeypatch.setattr(sphinx_live, "chosen", lambda text: older)
+    monkeypatch.setattr(sphinx, "chosen", lambda text: older)
+    assert sphinx.outdated(None, env) == []
+    monkeypatch.setattr(sphinx, "chosen", lambda text: newer)
+    assert sphinx.outdated(None, env) == ["play"]
+    monkeypatch.setattr(sphinx, "chosen", lambda text: older)
     env.rnem_live_program = ["another program"]
-    assert sphinx_live.outdated(None, env) == ["play"]
+    assert sphinx.outdated(None, env) == ["play"]
 
 
 def test_a_run_that_is_not_there_is_named():
-    with pytest.raises(sphinx_live.RnemError, match="no finished run of laptop-balls4mass-rnem-k8@99"):
-        sphinx_live.chosen("laptop-balls4mass-rnem-k8@99")
+    with pytest.raises(sphinx.RnemError, match="no finished run of laptop-balls4mass-rnem-k8@99"):
+        sphinx.chosen("laptop-balls4mass-rnem-k8@99")
 
 
 def test_the_books_page_names_runs_that_are_there():

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from rnem import balls, cli, em, live, metrics, otherwise, runs
-from rnem.config import AUTOENCODERS, NetworkConfig
-from rnem.networks import build
-from rnem.videos import WORLDS, fixed
+from rnem import live
+from rnem.analysis import ablations
+from rnem.cli import main
+from rnem.evaluation import metrics
+from rnem.model import em
+from rnem.model.config import AUTOENCODERS, NetworkConfig
+from rnem.model.network import build
+from rnem.runs import store
+from rnem.videos import balls
+from rnem.videos.datasets import WORLDS, fixed
 
 mini_racer = pytest.importorskip(
     "py_mini_racer", reason="mini-racer is not installed: the page's JavaScript is not run"
@@ -133,7 +139,7 @@ def test_sizes_that_are_no_multiple_decode_alike(javascript, autoencoder):
 
 def trained(name: str, components: int | None = None):
     """The run with seed 0, the network with the weights that the page has, in float64, and its script's payload."""
-    (run,) = (run for run in runs.exactly(name) if run.seed == 0)
+    (run,) = (run for run in store.exactly(name) if run.seed == 0)
     config = run.config.network
     network = build(replace(config, components=components or config.components)).double().eval()
     network.load_state_dict({name: tensor.half().double() for name, tensor in run.weights().items()})
@@ -155,7 +161,7 @@ def test_another_number_of_components_and_the_mean_of_effects(javascript, effect
     frames = fixed("balls678mass32", "test", 1, 12).features[:, :1].double()
     call = {"components": 8, "effects": effects}
     if effects == "mean":
-        with otherwise.mean_of_effects(network, run.config.network.components):
+        with ablations.mean_of_effects(network, run.config.network.components):
             worst = same(javascript, network, payload, frames, **call)
     else:
         worst = same(javascript, network, payload, frames, **call)
@@ -170,9 +176,9 @@ def test_a_step_of_a_wrong_model_is_refused(javascript):
 
 def test_the_exported_script_holds_the_verified_run(javascript, tmp_path, capsys):
     out = tmp_path / "run.js"
-    assert cli.main(["export", "laptop-balls4mass-nem-k5@0", "--out", str(out)]) == 0
+    assert main.main(["export", "laptop-balls4mass-nem-k5@0", "--out", str(out)]) == 0
     assert "laptop-balls4mass-nem-k5@0" in capsys.readouterr().out
-    (run,) = (run for run in runs.exactly("laptop-balls4mass-nem-k5") if run.seed == 0)
+    (run,) = (run for run in store.exactly("laptop-balls4mass-nem-k5") if run.seed == 0)
     javascript.eval("var window = globalThis;" + out.read_text())
     there = json.loads(javascript.eval(f"JSON.stringify(window.RNEM_RUNS['{run.label}'])"))
     assert (there["label"], there["key"]) == (run.label, run.key)

@@ -6,7 +6,7 @@ import torch
 from scipy import special, stats
 from sklearn.metrics import adjusted_rand_score
 
-from rnem import metrics
+from rnem.evaluation import metrics
 
 
 def one_hot(components: np.ndarray, K: int) -> torch.Tensor:

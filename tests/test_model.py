@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rnem import em, fast
-from rnem.config import AUTOENCODERS, MODELS, NetworkConfig
-from rnem.networks import LSTMCore, Norm, RecurrentCore, build, same_padding
+from rnem.model import em, fast
+from rnem.model.config import AUTOENCODERS, MODELS, NetworkConfig
+from rnem.model.layers import Norm, same_padding
+from rnem.model.network import LSTMCore, RecurrentCore, build
 
 SMALL = {"state": 20, "attention": 10}
 

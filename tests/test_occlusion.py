@@ -6,10 +6,13 @@ import pytest
 import torch
 from matplotlib.patches import Circle, Rectangle
 
-from rnem import balls, discs, evaluate, figures_occlusion, occlusion, probe, videos
-from rnem.config import named
-from rnem.networks import build
-from rnem.sequences import Videos
+from rnem import figures
+from rnem.analysis import occlusion, state_probe
+from rnem.evaluation import ball_detection, evaluate
+from rnem.model.network import build
+from rnem.runs.experiments import named
+from rnem.videos import balls, datasets
+from rnem.videos.videos import Videos
 
 DATA = "balls3curtain32"
 PIXEL = 10 / 32
@@ -43,7 +46,7 @@ def spell(**known) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def test_set() -> tuple[Videos, np.ndarray, pd.DataFrame]:
-    some = videos.generate(DATA, "test", 0, 60, 51)
+    some = datasets.generate(DATA, "test", 0, 60, 51)
     share = occlusion.in_sight(some)
     found = occlusion.spells(share)
     return some, share, found[found["back"] >= 0].reset_index(drop=True)
@@ -70,7 +73,7 @@ def test_a_ball_that_crosses_the_curtain_is_hidden_only_when_all_of_it_is():
 
 def test_videos_without_a_curtain_hide_nothing():
     with pytest.raises(ValueError, match="the videos balls4mass16 have no curtain"):
-        occlusion.in_sight(videos.generate("balls4mass16", "test", 0, 2, 2))
+        occlusion.in_sight(datasets.generate("balls4mass16", "test", 0, 2, 2))
 
 
 def rows_of(*share: float) -> list[dict]:
@@ -127,22 +130,22 @@ def test_one_frame_in_sight_gives_no_velocity():
 def test_a_ball_half_behind_the_curtain_is_found_where_it_is(column):
     line = film(along(column))
     frame, hidden = line.features[0, :, 0].float(), occlusion.behind(line)
-    found = discs.find(frame, (1.2,), hidden=hidden)
+    found = ball_detection.find(frame, (1.2,), hidden=hidden)
     assert found.counts.tolist() == [1]
     assert np.linalg.norm(found.centres[0, 0].numpy() - (5, column)) < 0.6 * PIXEL
 
 
 def test_nothing_is_found_where_nothing_can_be_seen():
     everything = torch.ones(1, 32, 32, dtype=torch.bool)
-    assert discs.find(torch.ones(1, 32, 32), hidden=everything).counts.tolist() == [0]
+    assert ball_detection.find(torch.ones(1, 32, 32), hidden=everything).counts.tolist() == [0]
     with pytest.raises(ValueError, match=r"hidden is \(1, 32, 32\) and frames is \(2, 32, 32\)"):
-        discs.find(torch.ones(2, 32, 32), hidden=everything)
+        ball_detection.find(torch.ones(2, 32, 32), hidden=everything)
 
 
 def test_where_nothing_is_hidden_the_same_balls_are_found():
-    frames = videos.generate("balls4mass32", "test", 0, 5, 2).features[:, :, 0].flatten(0, 1).float()
-    free = discs.find(frames, hidden=torch.zeros_like(frames, dtype=torch.bool))
-    torch.testing.assert_close(free.centres, discs.find(frames).centres, equal_nan=True, rtol=0, atol=0)
+    frames = datasets.generate("balls4mass32", "test", 0, 5, 2).features[:, :, 0].flatten(0, 1).float()
+    free = ball_detection.find(frames, hidden=torch.zeros_like(frames, dtype=torch.bool))
+    torch.testing.assert_close(free.centres, ball_detection.find(frames).centres, equal_nan=True, rtol=0, atol=0)
 
 
 # -------------------------------------------------------------------------------------------------------------- returns
@@ -274,7 +277,7 @@ def test_chance_is_what_habit_gives():
 def test_only_moments_with_one_hidden_ball_are_read():
     share = np.array([[1, 1], [0, 1], [0, 0], [0, 1], [1, 1.0]])[:, None]
     some = occlusion.spells(share)
-    found = probe.moments(share, some)
+    found = state_probe.moments(share, some)
     assert found[["ball", "frame", "hidden"]].to_numpy().tolist() == [[0, 1, 1], [0, 3, 3]]
 
 
@@ -282,13 +285,13 @@ def test_a_position_that_is_linear_in_the_state_is_read_from_other_videos():
     rng = np.random.default_rng(0)
     weights, state = rng.normal(size=(6, 2)), rng.normal(size=(400, 6))
     video = np.repeat(np.arange(40), 10)
-    read = probe.reader(state, state @ weights + 5 + rng.normal(size=(400, 2)) * 0.01, video)
+    read = state_probe.reader(state, state @ weights + 5 + rng.normal(size=(400, 2)) * 0.01, video)
     new = rng.normal(size=(50, 6))
     np.testing.assert_allclose(read(new), new @ weights + 5, atol=0.02)
-    silent = probe.reader(state, 5 + rng.normal(size=(400, 2)), video)
+    silent = state_probe.reader(state, 5 + rng.normal(size=(400, 2)), video)
     assert np.abs(silent(new) - 5).max() < 0.5  # nothing to read: it says the mean
     with pytest.raises(ValueError, match="too few videos"):
-        probe.reader(state[:10], state[:10, :2], video[:10])
+        state_probe.reader(state[:10], state[:10, :2], video[:10])
 
 
 # -------------------------------------------------------------------------------------------------------------- network
@@ -305,7 +308,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def seen(network):
-    return occlusion.watch(network, videos.generate("balls3curtain16", "test", 0, 70, 31))
+    return occlusion.watch(network, datasets.generate("balls3curtain16", "test", 0, 70, 31))
 
 
 def test_what_was_watched_is_what_evaluate_predicts(network, seen):
@@ -316,7 +319,7 @@ def test_what_was_watched_is_what_evaluate_predicts(network, seen):
 
 
 def test_neither_prediction_nor_state_of_a_frame_have_seen_it(network):
-    few = videos.generate("balls3curtain16", "test", 0, 4, 12)
+    few = datasets.generate("balls3curtain16", "test", 0, 4, 12)
     before = occlusion.watch(network, few)
     few.features[9:] = 1
     again = occlusion.watch(network, few)
@@ -326,7 +329,7 @@ def test_neither_prediction_nor_state_of_a_frame_have_seen_it(network):
 
 
 def test_the_state_that_is_read_is_that_of_the_component_that_had_the_ball(seen):
-    x, y, some = probe.states(seen)
+    x, y, some = state_probe.states(seen)
     row = some.iloc[5]
     component = seen.owner[row["before"] - 1, row["video"], row["ball"]]
     np.testing.assert_array_equal(x[5], seen.theta[row["frame"] - 1, row["video"], component])
@@ -337,13 +340,13 @@ def test_the_state_that_is_read_is_that_of_the_component_that_had_the_ball(seen)
 def test_the_tables_are_what_they_once_were(network, seen):
     why = "a table changed: pin these numbers if it is meant"
     back, identity = occlusion.returned_rows(seen), occlusion.identity_rows(seen)
-    learning = occlusion.watch(network, videos.generate("balls3curtain16", "validation", 0, 40, 31))
-    read = probe.probed_rows(seen, learning)
+    learning = occlusion.watch(network, datasets.generate("balls3curtain16", "validation", 0, 40, 31))
+    read = state_probe.probed_rows(seen, learning)
     guesses = [*occlusion.GUESSES]
     assert [len(back), len(identity), len(read)] == LENGTHS, why
     np.testing.assert_allclose(back[guesses].median(), RETURNS, rtol=1e-3, err_msg=why)
     np.testing.assert_allclose([*identity[["kept", "other"]].mean(), occlusion.chance(identity)], IDENTITY, rtol=0.02)
-    np.testing.assert_allclose(read[[*probe.GUESSES]].mean(), GUESSES, rtol=1e-3, err_msg=why)
+    np.testing.assert_allclose(read[[*state_probe.GUESSES]].mean(), GUESSES, rtol=1e-3, err_msg=why)
     np.testing.assert_allclose(read["error"].mean(), READ, rtol=0.02, err_msg=why)
 
 
@@ -361,46 +364,46 @@ def test_what_was_not_found_counts_as_far_and_guesses_are_taken_once():
     rows = pd.DataFrame(
         {"hidden": [1, 1, 1, 7], "error": [1.0, np.nan, 3.0, 99.0], "straight": [0.5, 0.5, 9.0, np.nan]}
     )
-    frame = figures_occlusion.errors([("rnem", 0, rows), ("lstm", 3, rows)], ["straight"])
+    frame = figures.occlusion.errors([("rnem", 0, rows), ("lstm", 3, rows)], ["straight"])
     frame = frame.set_index(["series", "seed", "span"])
     assert frame.loc[("rnem", 0, 0)].tolist() == pytest.approx([3, 1 / 3, 2 / 3])
     assert frame.loc[("lstm", 3, 5)].tolist() == [8, 0, 1]
     assert frame.loc[("straight", 0, 0)].tolist() == pytest.approx([0.5, 2 / 3, 1])
     assert len(frame) == 6
-    figure = figures_occlusion.by_span(frame.reset_index(), {"error": "error", "near": "found"})
+    figure = figures.occlusion.by_span(frame.reset_index(), {"error": "error", "near": "found"})
     assert [len(axes.lines) for axes in figure.axes] == [3, 3]
     with pytest.raises(ValueError, match="'gru' has no colour"):
-        figures_occlusion.by_span(frame.reset_index().assign(series="gru"), {"error": "error"})
+        figures.occlusion.by_span(frame.reset_index().assign(series="gru"), {"error": "error"})
 
 
 @pytest.mark.parametrize(("hidden", "place"), [(1, 0), (5, 4), (6, 5), (7, 5), (8, 6), (30, 6)])
 def test_frames_hidden_are_sorted_into_spans(hidden, place):
-    assert figures_occlusion.span(pd.Series([hidden])).tolist() == [place]
+    assert figures.occlusion.span(pd.Series([hidden])).tolist() == [place]
 
 
 def test_the_example_is_the_first_that_fits():
     share = np.ones((30, 2, 1))
     share[3:9, 0], share[12:15, 0], share[20:24, 1], share[15:16, 1] = 0, 0, 0, 0  # too early, too short, this one
-    one = figures_occlusion.example(share)
+    one = figures.occlusion.example(share)
     assert (one["video"], one["start"], one["end"]) == (1, 20, 24)
     with pytest.raises(ValueError, match="no ball is hidden for 9 frames"):
-        figures_occlusion.example(share, hidden=9)
+        figures.occlusion.example(share, hidden=9)
 
 
 def test_a_ring_lies_where_the_ball_is():
     line = film(along(1.25, 5.0))
     frames, centres = line.features[:, 0, 0].numpy().astype(float), line.positions[:, 0, 0].numpy()
     about = {"centres": centres, "radius": 1.2, "curtain": line.curtain[0].numpy()}
-    figure = figures_occlusion.ringed_strips({"a": frames, "b": frames}, [0, 1], ring=["b"], **about)
+    figure = figures.occlusion.ringed_strips({"a": frames, "b": frames}, [0, 1], ring=["b"], **about)
     rings = [[patch for patch in axes.patches if isinstance(patch, Circle)] for axes in figure.axes]
     assert [len(found) for found in rings] == [0, 0, 1, 1]
     np.testing.assert_allclose(rings[2][0].center[::-1], np.argwhere(frames[0] > 0).mean(0), atol=0.1)
     outline = next(patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
     np.testing.assert_allclose(outline.get_bbox().extents, (7.5, 9.5, 21.5, 23.5))
-    drawn = figures_occlusion.ringed(frames, centres, 1.2, scale=2)[0]
+    drawn = figures.occlusion.ringed(frames, centres, 1.2, scale=2)[0]
     assert drawn.shape == (64, 64, 3)
-    on = np.argwhere((drawn == figures_occlusion.RING).all(-1)) + 0.5
+    on = np.argwhere((drawn == figures.occlusion.RING).all(-1)) + 0.5
     np.testing.assert_allclose(np.hypot(*(on / 6.4 - centres[0]).T), 1.2, atol=0.15)
-    shaded = figures_occlusion.with_curtain(frames, line, 0)
+    shaded = figures.occlusion.with_curtain(frames, line, 0)
     assert shaded[1].min() == 0
     assert shaded[1, 15, 15] == 0.25

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from rnem import authors, em
-from rnem.authors_variables import variables_of
-from rnem.config import NetworkConfig
+from rnem import authors
+from rnem.authors.variables import variables_of
+from rnem.model import em
+from rnem.model.config import NetworkConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "parity"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the authors' arrays are not at hand (../shared/parity)")

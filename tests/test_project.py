@@ -14,8 +14,8 @@ import tyro
 import yaml
 from packaging.requirements import Requirement
 
-from rnem import cli
-from rnem.authors_videos import HASHES
+from rnem.authors.result_videos import HASHES
+from rnem.cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -78,7 +78,7 @@ def test_make_knows_the_readmes_targets(line):
 
 @pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("rnem ")])
 def test_the_command_line_takes_the_readmes_commands(line):
-    tyro.cli(cli.Command, args=shlex.split(line)[1:], config=cli.SETTINGS)  # parses; exits where it cannot
+    tyro.cli(main.Command, args=shlex.split(line)[1:], config=main.SETTINGS)  # parses; exits where it cannot
 
 
 def test_each_file_that_a_command_of_the_readme_reads_is_there_or_made_by_one_above():
@@ -98,7 +98,7 @@ def test_each_file_that_a_command_of_the_readme_reads_is_there_or_made_by_one_ab
 
 
 def test_the_readme_names_runs_that_exist():
-    from rnem.config import RUNS
+    from rnem.runs.experiments import RUNS
 
     named = re.findall(r"\b(?:smoke|laptop|paper)-[a-z0-9]+-[a-z0-9_-]+", README)
     assert len(named) > 5

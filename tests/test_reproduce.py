@@ -16,13 +16,21 @@ import papermill
 import pytest
 import torch
 
-from rnem import book, cache, campaign, cells, claims, config, editions, networks, notebooks, reproduce, runs, speed
-from rnem import train as training
-from rnem.arguments import UserError
-from rnem.parameters import Chosen
+from rnem import paths
+from rnem.analysis import cache
+from rnem.book import cells, chapters
+from rnem.book import notebook as notebooks
+from rnem.book.parameters import Chosen
+from rnem.claims import rules
+from rnem.errors import UserError
+from rnem.model import network
+from rnem.model.network import build
+from rnem.runs import config, experiments, store
+from rnem.training import train
+from rnem.workflow import campaign, profiles, reproduce, speed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RNN, LSTM = config.named("smoke-balls4mass-rnn"), config.named("smoke-balls4mass-lstm")
+RNN, LSTM = experiments.named("smoke-balls4mass-rnn"), experiments.named("smoke-balls4mass-lstm")
 SMOKE = Chosen("smoke", "cpu", 1)
 CHAPTER = """\
 ---
@@ -65,11 +73,11 @@ def one(tmp_path, monkeypatch):
     return folder
 
 
-def save_run(run: config.RunConfig, seed: int = 0) -> runs.Run:
+def save_run(run: config.RunConfig, seed: int = 0) -> store.Run:
     """A finished run whose network was never trained."""
-    network = networks.build(run.network)
+    network = build(run.network)
     known = {"wall_seconds": 60.0, "updates": run.training.updates, "sequences_seen": 320}
-    return runs.save(run.replace(seed=seed), weights=network.state_dict(), metrics=[{"update": 1}], manifest=known)
+    return store.save(run.replace(seed=seed), weights=network.state_dict(), metrics=[{"update": 1}], manifest=known)
 
 
 # ----------------------------------------------------------------------------------------------------------- parameters
@@ -113,18 +121,18 @@ def test_names_of_runs_data_and_files_follow_the_profile():
 
 
 def test_the_check_of_a_notebook_covers_all_its_parameters(one):
-    notebook = notebooks.prepare(book.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
+    notebook = notebooks.prepare(chapters.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     assert "cells.use(profile=profile, device=device, seeds=seeds, count=count)" in sources[2]
     assert "count = 3" in sources[1], "injected between the parameters and their check"
     with pytest.raises(ValueError, match="its parameters cell does not set amount"):
-        notebooks.prepare(book.chapter("one").read(), {"amount": 3}, one.parent / "_config.yml")
+        notebooks.prepare(chapters.chapter("one").read(), {"amount": 3}, one.parent / "_config.yml")
 
 
 def test_by_hand_papermill_shows_the_runs_of_another_profile(one, tmp_path):
     for seed in (0, 1):
         save_run(RNN, seed)
-    notebook = notebooks.prepare(book.chapter("one").read(), {}, one.parent / "_config.yml")
+    notebook = notebooks.prepare(chapters.chapter("one").read(), {}, one.parent / "_config.yml")
     nbformat.write(notebook, tmp_path / "one.ipynb")
     given = {"profile": "smoke", "device": "cpu", "seeds": 1}
     done = papermill.execute_notebook(tmp_path / "one.ipynb", tmp_path / "out.ipynb", given, progress_bar=False)
@@ -149,7 +157,7 @@ def test_by_hand_papermill_shows_the_runs_of_another_profile(one, tmp_path):
     ids=["a misspelt name", "runs that are not there"],
 )
 def test_by_hand_papermill_says_in_one_sentence_what_is_wrong(one, tmp_path, given, sentence):
-    notebook = notebooks.prepare(book.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
+    notebook = notebooks.prepare(chapters.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
     nbformat.write(notebook, tmp_path / "one.ipynb")
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         papermill.execute_notebook(tmp_path / "one.ipynb", tmp_path / "out.ipynb", given, progress_bar=False)
@@ -159,7 +167,7 @@ def test_by_hand_papermill_says_in_one_sentence_what_is_wrong(one, tmp_path, giv
 
 
 def test_every_chapter_names_runs_and_data_through_its_profile():
-    for each in book.chapters(REPOSITORY / "book"):
+    for each in chapters.chapters(REPOSITORY / "book"):
         code = "\n".join(cell.source for cell in each.read().cells if cell.cell_type == "code")
         assert not re.findall(r'"laptop-|"balls\w*32"|"spaceinvaders42"', code), each.name
         notebooks.prepare(each.read(), each.parameters(), REPOSITORY / "_config.yml")
@@ -170,36 +178,36 @@ def test_every_chapter_names_runs_and_data_through_its_profile():
 
 def test_an_edition_is_a_copy_that_declares_its_profile(one, tmp_path):
     before = (one / "chapters" / "one.md").read_text()
-    root = editions.sources(tmp_path / "out", SMOKE)
-    assert book.chapter("one", root).parameters() == {"count": 20, "profile": "smoke", "device": "cpu", "seeds": 1}
-    paper = editions.sources(tmp_path / "paper", Chosen("paper"))
-    assert book.chapter("one", paper).parameters()["count"] == 4
-    here, there = ([c.source for c in book.chapter("one", folder).read().cells] for folder in (one, root))
+    root = profiles.sources(tmp_path / "out", SMOKE)
+    assert chapters.chapter("one", root).parameters() == {"count": 20, "profile": "smoke", "device": "cpu", "seeds": 1}
+    paper = profiles.sources(tmp_path / "paper", Chosen("paper"))
+    assert chapters.chapter("one", paper).parameters()["count"] == 4
+    here, there = ([c.source for c in chapters.chapter("one", folder).read().cells] for folder in (one, root))
     assert here == there
     assert (one / "chapters" / "one.md").read_text() == before
     times = {path: path.stat().st_mtime_ns for path in root.parent.rglob("*")}
     (one / "chapters" / "two.md").write_text(CHAPTER)
-    editions.sources(tmp_path / "out", SMOKE)
+    profiles.sources(tmp_path / "out", SMOKE)
     (one / "chapters" / "two.md").unlink()
-    editions.sources(tmp_path / "out", SMOKE)
-    assert [each.name for each in book.chapters(root)] == ["one"], "a chapter that is gone goes"
+    profiles.sources(tmp_path / "out", SMOKE)
+    assert [each.name for each in chapters.chapters(root)] == ["one"], "a chapter that is gone goes"
     assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.is_file())
 
 
 def test_the_book_cannot_be_its_own_edition(one):
     with pytest.raises(UserError, match="where the book itself is"):
-        editions.sources(one.parent, SMOKE)
+        profiles.sources(one.parent, SMOKE)
 
 
 def test_data_that_chapters_declare_is_brought_or_made(one, tmp_path, monkeypatch):
     monkeypatch.setitem(cache.TEST_VIDEOS, "balls4mass", 3)
-    monkeypatch.setattr(editions, "repository", lambda: tmp_path / "there")
+    monkeypatch.setattr(profiles, "repository", lambda: tmp_path / "there")
     text = CHAPTER.replace("test.h5]", "test.h5, search/recipe.csv]")
     (one / "chapters" / "one.md").write_text(text)
     (tmp_path / "there" / "data" / "search").mkdir(parents=True)
     (tmp_path / "there" / "data" / "search" / "recipe.csv").write_text("a\n")
     said = []
-    editions.bring_data(editions.sources(tmp_path / "out", SMOKE), said.append)
+    profiles.bring_data(profiles.sources(tmp_path / "out", SMOKE), said.append)
     assert said == ["writing 3 test videos of balls4mass16"]
     made = sorted(str(path.relative_to(tmp_path / "data")) for path in (tmp_path / "data").rglob("*.*"))
     assert made == ["search/recipe.csv", "videos/balls4mass16-test.h5"]
@@ -210,7 +218,7 @@ def test_data_that_chapters_declare_is_brought_or_made(one, tmp_path, monkeypatc
 
 def test_a_plan_has_the_runs_that_chapters_show_and_what_they_cost(one, tmp_path):
     save_run(RNN)
-    root = editions.sources(tmp_path / "out", SMOKE)
+    root = profiles.sources(tmp_path / "out", SMOKE)
     todo = reproduce.plan(root, SMOKE, 2, cost=lambda run: 30.0)
     assert [(each.label, each.finished) for each in todo.runs] == [(f"{LSTM.name}@0", False), (f"{RNN.name}@0", True)]
     assert [status.chapter.name for status, _ in todo.stale()] == ["one"]
@@ -222,14 +230,14 @@ def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compa
     source = one / "chapters" / "one.md"
     source.write_text(source.read_text().replace("laptop-balls4mass-rnn,", "laptop-balls4mass-rnem-k2,"))
     two = Chosen("smoke", "cpu", 2)
-    names = [f"{run.name}@{run.seed}" for run in reproduce.wanted(editions.sources(tmp_path / "out", two), two)]
+    names = [f"{run.name}@{run.seed}" for run in reproduce.wanted(profiles.sources(tmp_path / "out", two), two)]
     assert names == [f"{LSTM.name}@0", f"{LSTM.name}@1", "smoke-balls4mass-rnem-k2@0"]
 
 
 def test_a_chapter_that_may_show_a_missing_run_is_executed_again_and_is_fresh_until_then(one, tmp_path):
-    root = editions.sources(tmp_path / "out", SMOKE)
+    root = profiles.sources(tmp_path / "out", SMOKE)
     todo = reproduce.plan(root, SMOKE, 1, cost=lambda run: 1.0)
-    fresh = book.Status(todo.chapters[0][0].chapter, "fresh", "", {})
+    fresh = chapters.Status(todo.chapters[0][0].chapter, "fresh", "", {})
     waiting = reproduce.Plan(root, todo.runs, [(fresh, 5.0)], 1)
     assert (waiting.stale(), waiting.later()) == ([], [(fresh, 5.0)])
     assert waiting.seconds() == 2 * 1.0 + 5.0 + reproduce.BUILD_SECONDS
@@ -242,13 +250,13 @@ def test_a_chapter_that_may_show_a_missing_run_is_executed_again_and_is_fresh_un
 
 def test_a_plan_calls_the_same_chapters_stale_as_the_command_chapter(one, tmp_path):
     (one / "chapters" / "two.md").write_text(CHAPTER)
-    status = book.status(one)
+    status = chapters.status(one)
     todo = reproduce.plan(one, Chosen(), 1, cost=lambda run: 1.0)
     assert [each for each, _ in todo.stale()] == [each for each in status if each.state != "fresh"] == status
 
 
 def nothing_is_measured(monkeypatch):
-    for module, name in ((speed, "measure"), (speed, "cost"), (speed, "jobs"), (training, "train")):
+    for module, name in ((speed, "measure"), (speed, "cost"), (speed, "jobs"), (train, "train")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a plan trained something"))
 
 
@@ -268,7 +276,7 @@ def test_a_dry_run_of_the_authors_size_is_estimated_and_not_measured(one, tmp_pa
 def test_training_on_a_cpu_begins_without_a_measurement(one, tmp_path, monkeypatch):
     nothing_is_measured(monkeypatch)
     monkeypatch.setattr(campaign, "train", lambda *_, **__: ["stop here"])
-    monkeypatch.setattr(editions, "bring_data", lambda *_: None)
+    monkeypatch.setattr(profiles, "bring_data", lambda *_: None)
     assert reproduce.run(SMOKE, tmp_path / "out", say=lambda text: None) == 1
 
 
@@ -284,8 +292,8 @@ def test_a_dry_run_says_what_there_is_to_do_and_leaves_no_trace(one, tmp_path, m
 
 
 def test_a_dry_run_names_chapters_that_are_fresh_until_then(one, tmp_path, monkeypatch):
-    fresh = lambda root: [book.Status(each, "fresh", "", {}) for each in book.chapters(root)]  # noqa: E731
-    monkeypatch.setattr(book, "status", fresh)
+    fresh = lambda root: [chapters.Status(each, "fresh", "", {}) for each in chapters.chapters(root)]  # noqa: E731
+    monkeypatch.setattr(chapters, "status", fresh)
     said = []
     assert reproduce.run(SMOKE, tmp_path / "out", dry_run=True, say=said.append) == 0
     assert [line.split()[:2] for line in said if "fresh until" in line] == [["execute", "one"]]
@@ -299,7 +307,7 @@ def test_the_smoke_campaign_is_what_claims_compare_with_three_seeds():
 
 
 def test_costs_split_into_what_an_update_costs_and_what_its_operations_cost(monkeypatch):
-    cheap, dear = config.named("smoke-balls4mass-rnn"), config.named("smoke-balls4mass-rnem-k8")
+    cheap, dear = experiments.named("smoke-balls4mass-rnn"), experiments.named("smoke-balls4mass-rnem-k8")
     count = {run.name: campaign.operations(run) / run.training.updates for run in (cheap, dear)}
     seen = {run.name: speed.Speed(count[run.name], 0.01 + 2e-9 * count[run.name], 5.0) for run in (cheap, dear)}
     monkeypatch.setattr(speed, "measure", lambda run, *_: seen[run.name])
@@ -362,7 +370,7 @@ def test_a_book_is_reproduced_by_one_command_at_a_time(one):
 def test_the_chapter_of_that_name_is_executed_meanwhile(one, tmp_path):
     save_run(RNN)
     (one / "chapters" / "reproduce.md").write_text(CHAPTER.replace('"one"', '"reproduce"'))
-    root = editions.sources(tmp_path / "out", SMOKE)
+    root = profiles.sources(tmp_path / "out", SMOKE)
     with reproduce.alone(root):
         assert reproduce.execute(["reproduce"], root, 1, print) == []
 
@@ -371,7 +379,7 @@ def test_a_failed_training_stops_it_with_its_sentence(one, tmp_path, monkeypatch
     monkeypatch.setattr(speed, "cost", lambda *_: lambda run: 1.0)
     monkeypatch.setattr(campaign, "train", lambda *_, **__: ["smoke-balls4mass-rnn@0: not finished"])
     monkeypatch.setattr(reproduce, "execute", lambda *_: pytest.fail("chapters were executed"))
-    monkeypatch.setattr(editions, "bring_data", lambda *_: None)
+    monkeypatch.setattr(profiles, "bring_data", lambda *_: None)
     said = []
     assert reproduce.run(SMOKE, tmp_path / "out", jobs=1, say=said.append) == 1
     assert said[-1].startswith("1 failed; what was finished stays")
@@ -399,15 +407,15 @@ def test_the_examples_of_the_page_reproduce_it_work(tmp_path, monkeypatch, capsy
     """Its very cells: a claim that is decided, a model and a data set that are trained on."""
     monkeypatch.setenv("RNEM_DATA", str(tmp_path))
     monkeypatch.setattr(cells, "_chosen", Chosen("smoke"))
-    for seed in range(claims.MINIMUM_SEEDS):
-        save_run(config.named("smoke-balls4mass-rnem-k5"), seed)
-    page = book.chapter("reproduce", REPOSITORY / "book").read()
-    scope = {"cells": cells, "config": config, "networks": networks, "count": 2}
+    for seed in range(rules.MINIMUM_SEEDS):
+        save_run(experiments.named("smoke-balls4mass-rnem-k5"), seed)
+    page = chapters.chapter("reproduce", REPOSITORY / "book").read()
+    scope = {"cells": cells, "experiments": experiments, "network": network, "count": 2}
     for cell in page.cells:
         if "example" in cell.metadata.get("tags", []):
             exec(cell.source, scope)
     claim, model, data = capsys.readouterr().out.splitlines()
-    assert claim.endswith(tuple(claims.Verdict.__args__))
+    assert claim.endswith(tuple(rules.Verdict.__args__))
     assert "not tested" not in claim
     assert model.startswith("after 5 updates")
     assert data == "3 videos (10, 3, 1, 16, 16), smoke-balls2light-rnem-k5@0: 5 updates"
@@ -417,16 +425,16 @@ def test_the_examples_of_the_page_reproduce_it_work(tmp_path, monkeypatch, capsy
 def test_two_processes_train_as_one_does(tmp_path, one_thread, batch):
     """Data-parallel: each has half of every batch, or three and four sequences, and weighs its gradient by that."""
     run = RNN.replace(batch=batch)
-    alone = training.train(run, root=tmp_path / "alone", accelerator="cpu", progress=False)
+    alone = train.train(run, root=tmp_path / "alone", accelerator="cpu", progress=False)
     script = tmp_path / "two.py"
     script.write_text(f"""\
 from rnem import config, train
-run = config.named({RNN.name!r}).replace(batch={batch})
+run = experiments.named({RNN.name!r}).replace(batch={batch})
 train.train(run, root={str(tmp_path / "two")!r}, accelerator="cpu", devices=2, progress=False)
 """)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, str(script)], env=environment, check=True, capture_output=True, timeout=300)
-    (both,) = runs.find(RNN.name, root=tmp_path / "two")
+    (both,) = store.find(RNN.name, root=tmp_path / "two")
     columns = ["update", "training_loss", "loss", "bce", "relational", "wrong"]
     assert both.metrics()[columns].to_numpy() == pytest.approx(alone.metrics()[columns].to_numpy(), rel=1e-4)
     assert (alone.manifest["devices"], both.manifest["devices"]) == (1, 2)
@@ -446,9 +454,9 @@ def command(out: Path) -> list[str]:
 def results(data: Path) -> dict[str, object]:
     """What a reproduction gives: weights and metrics of every run (but its clock), and what was measured of them."""
     found: dict[str, object] = {}
-    for run in runs.find(root=data / "runs"):
+    for run in store.find(root=data / "runs"):
         found[run.path.name] = run.metrics().drop(columns="seconds").sort_index(axis=1).to_csv()
-        found[f"{run.path.name}/weights"] = (run.path / runs.WEIGHTS).read_bytes()
+        found[f"{run.path.name}/weights"] = (run.path / store.WEIGHTS).read_bytes()
     for path in (data / "measures").rglob("*.csv"):
         about, _, table = path.read_text().partition("\n")
         about = json.loads(about)  # its key covers the run's clock too, so the file has another name
@@ -473,7 +481,7 @@ def test_killed_ten_times_it_ends_with_the_same_results(one, tmp_path, whole, mo
         time.sleep(moments.uniform(0.02, 0.3) * took)
         process.send_signal(signal.SIGKILL)
         code = process.wait()
-        finished = len(runs.folders(tmp_path / "killed" / "runs"))
+        finished = len(store.folders(tmp_path / "killed" / "runs"))
         say(f"kill {number + 1}: {'killed' if code == -signal.SIGKILL else f'had ended with {code}'}; {finished} runs")
     subprocess.run(command(tmp_path / "k"), env=environment["killed"], check=True)
     expected, found = results(tmp_path / "undisturbed"), results(tmp_path / "killed")
@@ -486,7 +494,7 @@ def test_killed_ten_times_it_ends_with_the_same_results(one, tmp_path, whole, mo
 
 
 def workflow(out: Path, *options: str) -> list[str]:
-    snakefile = REPOSITORY / "rnem" / "cluster" / "Snakefile"
+    snakefile = REPOSITORY / "rnem" / "workflow" / "cluster" / "Snakefile"
     settings = ["--config", "profile=smoke", "device=cpu", "seeds=1", f"out={out}"]
     return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), *settings, *options]
 
@@ -502,7 +510,7 @@ def by_command(request, one, tmp_path, monkeypatch):
         everything = os.environ | {"RNEM_DATA": str(tmp_path / name)} | variables
         subprocess.run(words, env=everything, cwd=tmp_path, check=True, timeout=1800)
         built = (tmp_path / f"{name}-out" / "_build" / "html" / "chapters").glob("*.html")
-        chapters = (cells.book_root() / "chapters").glob("*.md")
+        chapters = (paths.book_root() / "chapters").glob("*.md")
         assert {page.stem for page in built} == {source.stem for source in chapters} != set()
         return results(tmp_path / name)
 
@@ -523,7 +531,9 @@ def test_the_workflow_through_slurm_gives_the_same_results(by_command, tmp_path)
     node, where = REPOSITORY / "tests" / "cluster" / "single_node.sh", {"SLURM_TEST_DIR": str(tmp_path / "slurm")}
     subprocess.run([node, "start"], env=os.environ | where, check=True, timeout=180)
     try:
-        words = workflow(tmp_path / "slurm-out", "--profile", str(REPOSITORY / "rnem" / "cluster" / "slurm"))
+        words = workflow(
+            tmp_path / "slurm-out", "--profile", str(REPOSITORY / "rnem" / "workflow" / "cluster" / "slurm")
+        )
         words += ["--slurm-status-command", "squeue"]
         assert run("slurm", words, SLURM_CONF=str(tmp_path / "slurm" / "slurm.conf")) == expected
         log = (tmp_path / "slurm" / "log" / "slurmctld.log").read_text()

@@ -2,8 +2,9 @@
 
 import pytest
 
-from rnem import scorecard
-from rnem.claims import FIRST, SECOND, Claim, Comparison, Decided, Measure, decide
+from rnem.claims import scorecard
+from rnem.claims.poster import FIRST, SECOND
+from rnem.claims.rules import Claim, Comparison, Decided, Measure, decide
 
 LOWER = Comparison(Measure("bce"), "rnem-k5", "lstm", bound=0.8)
 

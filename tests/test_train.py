@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnem import config, em, networks, optim, runs, train, videos
+from rnem import errors
+from rnem.model import em
+from rnem.model.network import build
+from rnem.runs import experiments, files, provenance, store
+from rnem.training import muon, train
+from rnem.videos import datasets
 
-SMOKE = config.named("smoke-balls4mass-rnem-k5").replace(evaluate_every=10, validation=4, validation_steps=6)
+SMOKE = experiments.named("smoke-balls4mass-rnem-k5").replace(evaluate_every=10, validation=4, validation_steps=6)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> runs.Run:
+def finished(tmp_path_factory) -> store.Run:
     """The undisturbed run of 60 updates that others are compared with."""
     torch.set_num_threads(1)
     return train.train(SMOKE.replace(updates=60), root=tmp_path_factory.mktemp("undisturbed"), progress=False)
@@ -27,13 +32,13 @@ CARRIED = SMOKE.replace(updates=30, stretches=(1, 2, 3, 4))
 
 
 @pytest.fixture(scope="module")
-def carried(tmp_path_factory) -> runs.Run:
+def carried(tmp_path_factory) -> store.Run:
     """An undisturbed run whose sequences carry state."""
     torch.set_num_threads(1)
     return train.train(CARRIED, root=tmp_path_factory.mktemp("carried"), progress=False)
 
 
-def same_weights(a: runs.Run, b: runs.Run) -> bool:
+def same_weights(a: store.Run, b: store.Run) -> bool:
     x, y = a.weights(), b.weights()
     return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
 
@@ -56,22 +61,22 @@ def test_killed_with_9_and_started_again_it_ends_with_the_same_weights(finished,
     program = f"""if True:
         import torch; torch.set_num_threads(1)
         from rnem import config, train
-        c = config.named("{SMOKE.name}").replace(evaluate_every=10, validation=4, validation_steps=6, updates=60)
+        c = experiments.named("{SMOKE.name}").replace(evaluate_every=10, validation=4, validation_steps=6, updates=60)
         train.train(c, root={str(tmp_path)!r}, progress=False)
     """
     command = [sys.executable, "-c", program]
-    checkpoint = runs.work_folder(finished.config, tmp_path) / train.CHECKPOINT
+    checkpoint = store.work_folder(finished.config, tmp_path) / train.CHECKPOINT
     victim = subprocess.Popen(command)
     deadline = time.monotonic() + 60
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     victim.send_signal(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    assert not runs.folder(finished.config, tmp_path).exists()
-    _, meta = runs.read_state(checkpoint)
+    assert not store.folder(finished.config, tmp_path).exists()
+    _, meta = files.read_state(checkpoint)
     assert 0 < meta["update"] < 60
     subprocess.run(command, check=True)
-    assert same_weights(runs.load(finished.config, tmp_path), finished)
+    assert same_weights(store.load(finished.config, tmp_path), finished)
 
 
 def test_stopped_at_any_update_it_resumes_to_the_same_weights(finished, tmp_path):
@@ -98,7 +103,7 @@ def test_carried_state_is_handed_on_to_a_longer_run(carried, tmp_path):
 
 def test_carrying_state_changes_training_and_one_stretch_is_the_plain_run(carried, tmp_path):
     plain = CARRIED.replace(stretches=(1,))
-    assert runs.key(plain) == runs.key(SMOKE.replace(updates=30)), "an old run's key is kept"
+    assert store.key(plain) == store.key(SMOKE.replace(updates=30)), "an old run's key is kept"
     assert not same_weights(train.train(plain, root=tmp_path, progress=False), carried)
 
 
@@ -110,7 +115,7 @@ def test_stretches_that_do_not_divide_the_batch_are_refused():
 
 
 def test_a_sequence_goes_on_where_its_last_stretch_ended():
-    stream = videos.Stretches("balls4mass16", 5, 8, 0, (1, 2, 3, 4))
+    stream = datasets.Stretches("balls4mass16", 5, 8, 0, (1, 2, 3, 4))
     for group, lives in enumerate((1, 2, 3, 4)):
         own = slice(2 * group, 2 * group + 2)
         for update in range(12):
@@ -121,14 +126,14 @@ def test_a_sequence_goes_on_where_its_last_stretch_ended():
             assert goes_on == ((update + 1) % lives != 0)
     everything = torch.cat([stream[u].features[0][stream.fresh(u)] for u in range(12)])
     assert len(everything.flatten(1).unique(dim=0)) == len(everything), "no sequence is seen twice"
-    plain, same = videos.Stream("balls4mass16", 6, 8, 0), videos.Stretches("balls4mass16", 5, 8, 0)
+    plain, same = datasets.Stream("balls4mass16", 6, 8, 0), datasets.Stretches("balls4mass16", 5, 8, 0)
     assert torch.equal(plain[3].features, same[3].features)
 
 
 def test_a_run_that_other_code_goes_on_with_says_so(tmp_path, monkeypatch):
     assert train.train(SMOKE, root=tmp_path, progress=False, stop_after=10) is None
-    first = runs.code_digest()
-    monkeypatch.setattr(runs, "code_digest", lambda: "f" * 64)
+    first = provenance.code_digest()
+    monkeypatch.setattr(provenance, "code_digest", lambda: "f" * 64)
     with pytest.warns(UserWarning, match=f"goes on from update 10 with code ffffffffff; .* {first[:10]} so far"):
         run = train.train(SMOKE, root=tmp_path, progress=False)
     assert run.manifest["code_digests"] == [first, "f" * 64]
@@ -145,9 +150,9 @@ def test_training_leaves_the_callers_settings_as_they_were(tmp_path):
 
 
 def test_more_devices_than_sequences_and_carried_state_on_several_are_refused():
-    with pytest.raises(train.TrainingError, match="9 devices are more than the 8 sequences"):
+    with pytest.raises(errors.TrainingError, match="9 devices are more than the 8 sequences"):
         train._check_devices(SMOKE, 9)
-    with pytest.raises(train.TrainingError, match="needs one device, not 2"):
+    with pytest.raises(errors.TrainingError, match="needs one device, not 2"):
         train._check_devices(CARRIED, 2)
     train._check_devices(SMOKE, 8)
 
@@ -161,7 +166,7 @@ def test_a_curriculum_shortens_the_first_sequences_and_reads_back_from_its_confi
     short_first = SMOKE.replace(updates=6, evaluate_every=6, curriculum=((2, 2), (4, 3)))
     run = train.train(short_first, root=tmp_path, progress=False)
     assert lengths == [3, 3, 4, 4, 7, 7], "predicted frames and the first one"
-    assert runs.load(run.path).config == short_first
+    assert store.load(run.path).config == short_first
     with pytest.raises(ValueError, match=r"training.curriculum has \(2, 9\)"):
         SMOKE.replace(curriculum=((2, 9),))
 
@@ -171,13 +176,13 @@ def test_an_extended_run_equals_one_that_was_long_from_the_start(finished, tmp_p
     assert short.trunk()[1]["update"] == 32  # the last fifth of the updates is the decay
     long = train.train(SMOKE.replace(updates=60), root=tmp_path, progress=False)
     assert same_weights(long, finished)
-    assert runs.load(short.config, tmp_path).path.exists()  # the short one is kept
+    assert store.load(short.config, tmp_path).path.exists()  # the short one is kept
 
 
 def test_without_its_trunk_a_run_evaluates_but_is_trained_anew(finished, tmp_path):
     short = train.train(SMOKE.replace(updates=40), root=tmp_path, progress=False)
     (short.path / train.TRUNK).unlink()
-    assert runs.load(short.config, tmp_path).weights()
+    assert store.load(short.config, tmp_path).weights()
     assert same_weights(train.train(SMOKE.replace(updates=60), root=tmp_path, progress=False), finished)
 
 
@@ -196,21 +201,21 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     losses = run.metrics()["loss"]
     assert run.updates < 400
     assert losses.idxmin() == len(losses) - 3
-    validation = videos.fixed(patient.data, "validation", 4, 7)
-    network = networks.build(patient.network)
+    validation = datasets.fixed(patient.data, "validation", 4, 7)
+    network = build(patient.network)
     network.load_state_dict(run.weights())
-    from rnem.evaluate import evaluate
+    from rnem.evaluation.evaluate import evaluate
 
     assert evaluate(network, validation, noise=patient.training.noise).summary()["loss"] == pytest.approx(losses.min())
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     assert train.train(SMOKE, root=tmp_path, progress=False, stop_after=10) is None
-    checkpoint = runs.work_folder(SMOKE, tmp_path) / train.CHECKPOINT
+    checkpoint = store.work_folder(SMOKE, tmp_path) / train.CHECKPOINT
     before = checkpoint.read_bytes()
     step = train.em.fast.pixel_step
     monkeypatch.setattr(train.em.fast, "pixel_step", lambda logits, *rest: step(logits * float("nan"), *rest))
-    with pytest.raises(train.TrainingError, match=r"update 10 is not finite .*sequences 80 to 87"):
+    with pytest.raises(errors.TrainingError, match=r"update 10 is not finite .*sequences 80 to 87"):
         train.train(SMOKE, root=tmp_path, progress=False)
     assert checkpoint.read_bytes() == before
 
@@ -219,10 +224,10 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkp
 def test_one_tiny_batch_is_overfitted(model):
     """One video of eight frames, no noise, one component: learned by heart, far below copying the last frame."""
     torch.manual_seed(0)
-    network = networks.build(config.named(f"smoke-balls4mass-{model}").network)
+    network = build(experiments.named(f"smoke-balls4mass-{model}").network)
     loss = em.TrainingLoss(network)
-    optimizers = optim.optimizers(network, "muon", 1e-3, 5e-3)
-    x = videos.generate("balls4mass16", "training", 0, 1, 8).features.float()
+    optimizers = muon.optimizers(network, "muon", 1e-3, 5e-3)
+    x = datasets.generate("balls4mass16", "training", 0, 1, 8).features.float()
     raw, still = torch.randn(1, 1, 1, 16, 16), torch.zeros_like(x)
     for _ in range(150):
         loss(x, still, raw)[0].backward()
@@ -237,14 +242,14 @@ def test_one_tiny_batch_is_overfitted(model):
 
 def test_muon_update_is_orthogonal_and_has_adams_size():
     torch.manual_seed(0)
-    x = optim.orthogonalise(torch.randn(3, 24, 60))
+    x = muon.orthogonalise(torch.randn(3, 24, 60))
     singular = torch.linalg.svdvals(x)
     assert singular.min() > 0.5
     assert singular.max() < 1.4
     p = torch.nn.Parameter(torch.zeros(24, 60))
     p.grad = torch.randn(24, 60)
-    optim.Muon([p], lr=1.0).step()
-    assert p.detach().pow(2).mean().sqrt() == pytest.approx(optim.UPDATE_RMS, rel=0.2)
+    muon.Muon([p], lr=1.0).step()
+    assert p.detach().pow(2).mean().sqrt() == pytest.approx(muon.UPDATE_RMS, rel=0.2)
 
 
 def test_meaning_of_a_config_has_not_changed(finished):

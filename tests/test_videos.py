@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnem import video_files, videos
-from rnem.videos import BLOCK, DATASETS, WORLDS, Stream, VideoError, fixed, generate
+from rnem.errors import VideoError
+from rnem.videos import datasets, hdf5, videos
+from rnem.videos.datasets import BLOCK, DATASETS, WORLDS, Stream, fixed, generate
 
 COMMITTED = sorted((Path(__file__).parents[1] / "data" / "videos").glob("*.h5"))
 
@@ -29,7 +30,7 @@ def same(a: videos.Videos, b: videos.Videos) -> bool:
 # -------------------------------------------------------------------------------------------------------------- streams
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if DATASETS[name].family != videos.GAME])
+@pytest.mark.parametrize("name", [name for name in DATASETS if DATASETS[name].family != datasets.GAME])
 def test_every_data_set_has_the_shapes_it_says(name):
     v = generate(name, "training", 0, 3, 4)
     size, balls = DATASETS[name].size, max(DATASETS[name].world.balls)
@@ -123,10 +124,10 @@ def test_what_cannot_be_generated_is_refused_in_words():
 def test_a_committed_test_set_is_what_is_generated(path):
     name, split = path.stem.rsplit("-", 1)
     count = None
-    if DATASETS[name].family == videos.GAME:
+    if DATASETS[name].family == datasets.GAME:
         pytest.importorskip("ale_py")
         count = 30  # the game is slow, and every sequence of a block depends on those before it
-    read = videos.read(path, split, count)
+    read = hdf5.read(path, split, count)
     assert path.stat().st_size < 2_000_000
     assert read.frames == DATASETS[name].frames
     assert same(generate(name, split, 0, len(read), read.frames), read)
@@ -135,13 +136,13 @@ def test_a_committed_test_set_is_what_is_generated(path):
 def test_three_test_sets_are_committed_and_one_is_large_enough_to_report():
     assert {p.stem for p in COMMITTED} >= {f"{d}-test" for d in ("balls4mass32", "balls678mass32", "balls3curtain32")}
     path = next(p for p in COMMITTED if p.stem == "balls4mass32-test")
-    assert videos.size(path, "test")[1] >= videos.FIXED >= 500
+    assert hdf5.size(path, "test")[1] >= datasets.FIXED >= 500
 
 
 def test_a_fixed_set_is_read_where_the_file_holds_enough_and_generated_elsewhere(tmp_path):
     expected = generate("balls4mass16", "test", 0, 6, 5)
     marked = dataclasses.replace(expected, masses=expected.masses + 100)
-    videos.write({"test": marked}, tmp_path / "balls4mass16-test.h5")
+    hdf5.write({"test": marked}, tmp_path / "balls4mass16-test.h5")
     for count, frames, from_file in ((6, 5, True), (4, 3, True), (7, 5, False), (6, 6, False)):
         got = fixed("balls4mass16", "test", count, frames, root=tmp_path)
         assert (len(got), got.frames) == (count, frames)
@@ -187,10 +188,10 @@ def test_what_is_written_is_read(tmp_path_factory, frames, count, size, balls, a
         name="noise",
     )
     path = tmp_path_factory.mktemp("files") / "noise.h5"
-    videos.write({"training": v, "test": v.select(slice(0, 1))}, path)
-    assert same(v, videos.read(path, "training"))
-    assert same(videos.read(path, "training", 1), videos.read(path, "test"))
-    assert f"training: {count} sequences of {frames} frames" in videos.check(path)
+    hdf5.write({"training": v, "test": v.select(slice(0, 1))}, path)
+    assert same(v, hdf5.read(path, "training"))
+    assert same(hdf5.read(path, "training", 1), hdf5.read(path, "test"))
+    assert f"training: {count} sequences of {frames} frames" in hdf5.check(path)
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def clip() -> videos.Videos:
 
 
 def test_the_layout_is_the_authors(clip, tmp_path):
-    videos.write({"training": clip, "validation": clip, "test": clip}, tmp_path / "v.h5")
+    hdf5.write({"training": clip, "validation": clip, "test": clip}, tmp_path / "v.h5")
     with h5py.File(tmp_path / "v.h5") as file:
         assert set(file) == {"training", "validation", "test"}
         for split in file.values():
@@ -211,20 +212,20 @@ def test_the_layout_is_the_authors(clip, tmp_path):
 
 
 def test_a_split_can_be_written_in_pieces_and_is_read_in_pieces(tmp_path, monkeypatch):
-    pieces = list(videos.pieces("balls4mass16", "training", BLOCK + 3, 2))
+    pieces = list(datasets.pieces("balls4mass16", "training", BLOCK + 3, 2))
     assert [len(p) for p in pieces] == [BLOCK, 3]
-    videos.write({"training": iter(pieces)}, tmp_path / "v.h5")
+    hdf5.write({"training": iter(pieces)}, tmp_path / "v.h5")
     whole = generate("balls4mass16", "training", 0, BLOCK + 3, 2)
-    assert same(whole, videos.read(tmp_path / "v.h5", "training"))
-    monkeypatch.setattr(video_files, "PIECE", 1)  # one chunk of sequences at a time
-    assert same(whole, videos.read(tmp_path / "v.h5", "training"))
-    assert f"{BLOCK + 3} sequences" in videos.check(tmp_path / "v.h5")
+    assert same(whole, hdf5.read(tmp_path / "v.h5", "training"))
+    monkeypatch.setattr(hdf5, "PIECE", 1)  # one chunk of sequences at a time
+    assert same(whole, hdf5.read(tmp_path / "v.h5", "training"))
+    assert f"{BLOCK + 3} sequences" in hdf5.check(tmp_path / "v.h5")
 
 
 def authors_file(path: Path, splits=("training", "validation", "test"), **replaced) -> Path:
     """A file as the authors made theirs: float features, no masses; ``replaced`` data sets, None leaves one out."""
     v = generate("balls4mass16", "test", 0, 4, 5)
-    fields = {f: getattr(v, f).movedim(2, -1).numpy() for f in video_files.IMAGES}
+    fields = {f: getattr(v, f).movedim(2, -1).numpy() for f in hdf5.IMAGES}
     fields["features"] = fields["features"].astype(np.float32)
     fields |= {f: getattr(v, f).numpy() for f in ("events", "positions", "velocities")}
     with h5py.File(path, "w") as file:
@@ -237,32 +238,32 @@ def authors_file(path: Path, splits=("training", "validation", "test"), **replac
 
 def test_a_file_of_the_authors_is_read_and_described(tmp_path):
     path = authors_file(tmp_path / "balls4mass16.h5")
-    v = videos.read(path, "validation", 3)
+    v = hdf5.read(path, "validation", 3)
     expected = generate("balls4mass16", "test", 0, 3, 5)
     for field in ("features", "groups", "collisions", "events", "positions", "velocities"):
         assert torch.equal(getattr(v, field), getattr(expected, field))
     assert v.name == "balls4mass16"
     assert v.masses.shape == (3, 4)
-    text = videos.check(path)
+    text = hdf5.check(path)
     for part in ("training: 4 sequences of 5 frames, 16 x 16", "validation", "test", "binary", "groups 0..4"):
         assert part in text
 
 
 def test_partial_splits_and_partial_data_sets_are_fine(tmp_path):
     path = authors_file(tmp_path / "v.h5", ["validation"], groups=None, collisions=None, events=None, positions=None)
-    assert "validation: 4 sequences" in videos.check(path)
-    v = videos.read(path, "validation")
+    assert "validation: 4 sequences" in hdf5.check(path)
+    v = hdf5.read(path, "validation")
     assert v.groups.shape == v.features.shape
     assert not v.groups.any()
     with pytest.raises(VideoError, match="has no group test; it has validation"):
-        videos.read(path, "test")
+        hdf5.read(path, "test")
 
 
 def test_grey_features_are_described_but_not_read_as_binary(tmp_path):
     path = authors_file(tmp_path / "v.h5", features=np.full((5, 4, 16, 16, 1), 0.5))
-    assert "NOT binary, within 0..1" in videos.check(path)
+    assert "NOT binary, within 0..1" in hdf5.check(path)
     with pytest.raises(VideoError, match="training/features is not binary"):
-        videos.read(path, "training")
+        hdf5.read(path, "training")
 
 
 def features(shape=(5, 4, 16, 16, 1), at=(), value=0.0):
@@ -297,16 +298,16 @@ def features(shape=(5, 4, 16, 16, 1), at=(), value=0.0):
 def test_one_sentence_says_what_is_wrong_with_a_file(tmp_path, replaced, sentence):
     path = authors_file(tmp_path / "v.h5", **replaced)
     with pytest.raises(VideoError, match=sentence) as said:
-        videos.check(path)
+        hdf5.check(path)
     assert str(said.value).startswith(str(path))
     assert "\n" not in str(said.value)
     with pytest.raises(VideoError, match=sentence):
-        videos.read(path, "training")
+        hdf5.read(path, "training")
 
 
 def test_what_is_no_hdf5_file_of_videos_is_said_in_one_sentence(clip, tmp_path):
     whole = tmp_path / "whole.h5"
-    videos.write({"test": clip}, whole)
+    hdf5.write({"test": clip}, whole)
     data = whole.read_bytes()
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = np.arange(3)
@@ -327,28 +328,28 @@ def test_what_is_no_hdf5_file_of_videos_is_said_in_one_sentence(clip, tmp_path):
     }.items():
         path = tmp_path / f"{name}.h5"
         with pytest.raises(VideoError, match=sentence) as said:
-            videos.check(path)
+            hdf5.check(path)
         assert str(path) in str(said.value)
         assert "\n" not in str(said.value)
 
 
 def test_damage_inside_a_file_is_found(clip, tmp_path):
     path = tmp_path / "v.h5"
-    videos.write({"test": clip}, path)
+    hdf5.write({"test": clip}, path)
     with h5py.File(path) as file:
         at, length = (lambda c: (c.byte_offset, c.size))(file["test/groups"].id.get_chunk_info(2))
     data = bytearray(path.read_bytes())
     data[at + length // 3 : at + length // 2] = bytes(length // 2 - length // 3)
     path.write_bytes(data)
-    for use in (videos.check, lambda p: videos.read(p, "test")):
+    for use in (hdf5.check, lambda p: hdf5.read(p, "test")):
         with pytest.raises(VideoError, match=r"test/groups is damaged at sequence 0 or after"):
             use(path)
 
 
 def test_more_sequences_than_a_file_has_are_refused(clip, tmp_path):
-    videos.write({"test": clip}, tmp_path / "v.h5")
+    hdf5.write({"test": clip}, tmp_path / "v.h5")
     with pytest.raises(VideoError, match="has 5 sequences in test, and 6 are asked for"):
-        videos.read(tmp_path / "v.h5", "test", 6)
+        hdf5.read(tmp_path / "v.h5", "test", 6)
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
@@ -368,18 +369,18 @@ def files_of_at_most(size: int):
 @pytest.mark.parametrize("size", [100, 3000, 12_000])
 def test_a_full_disk_is_said_and_the_old_file_stays(clip, tmp_path, size):
     path = tmp_path / "v.h5"
-    videos.write({"test": clip}, path)
+    hdf5.write({"test": clip}, path)
     old = path.read_bytes()
     assert len(old) > size
     with files_of_at_most(size), pytest.raises(VideoError, match=f"cannot write {path}: File too large"):
-        videos.write({"validation": clip, "test": clip}, path)
+        hdf5.write({"validation": clip, "test": clip}, path)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["v.h5"]
 
 
 def test_a_write_that_is_interrupted_leaves_the_old_file(clip, tmp_path):
     path = tmp_path / "v.h5"
-    videos.write({"test": clip}, path)
+    hdf5.write({"test": clip}, path)
     old = path.read_bytes()
 
     def pieces():
@@ -387,7 +388,7 @@ def test_a_write_that_is_interrupted_leaves_the_old_file(clip, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        videos.write({"test": pieces()}, path)
+        hdf5.write({"test": pieces()}, path)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["v.h5"]
 
@@ -401,9 +402,9 @@ def test_a_place_that_cannot_be_written_is_said(clip, tmp_path):
         tmp_path / "folder.h5": "Is a directory",
     }.items():
         with pytest.raises(VideoError, match=f"cannot write {path}: {sentence}"):
-            videos.write({"test": clip}, path)
+            hdf5.write({"test": clip}, path)
     with pytest.raises(VideoError, match="'exam' is not one of training, validation, test"):
-        videos.write({"exam": clip}, tmp_path / "v.h5")
+        hdf5.write({"exam": clip}, tmp_path / "v.h5")
     with pytest.raises(VideoError, match="nothing"):
-        videos.write({}, tmp_path / "v.h5")
+        hdf5.write({}, tmp_path / "v.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.h5"]

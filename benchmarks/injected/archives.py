@@ -12,7 +12,8 @@ from pathlib import Path
 
 from injected.case import Case, Happened, die_at, expect, line, registry
 from injected.lab import NAME, VICTIM, Lab, Said, fill, small_disk, undisturbed
-from rnem import runs, storage
+from rnem.runs import store
+from rnem.runs.files import MANIFEST, seal
 
 CASES: list[Case] = []
 case = registry(CASES)
@@ -111,13 +112,13 @@ def archive_half(lab: Lab) -> Happened:
 def archive_conflict(lab: Lab) -> Happened:
     path = packed(lab)
     lab.finish_victim()
-    files = {file.name: file.read_bytes() for file in lab.victim.iterdir() if file.name != storage.MANIFEST}
-    mine = storage.seal(files, runs.load(VICTIM, lab.cache).manifest | {"created": "2018-04-30T00:00:00Z"})
-    (lab.victim / storage.MANIFEST).write_bytes(mine[storage.MANIFEST])
+    files = {file.name: file.read_bytes() for file in lab.victim.iterdir() if file.name != MANIFEST}
+    mine = seal(files, store.load(VICTIM, lab.cache).manifest | {"created": "2018-04-30T00:00:00Z"})
+    (lab.victim / MANIFEST).write_bytes(mine[MANIFEST])
     said = lab.rnem("runs", "merge", path)
     sentence = line(said, f"{lab.victim.name}: conflict: ")
     assert said.code == 1
-    assert (lab.victim / storage.MANIFEST).read_bytes() == mine[storage.MANIFEST], "what is here stays"
+    assert (lab.victim / MANIFEST).read_bytes() == mine[MANIFEST], "what is here stays"
     return Said(said.code, sentence, ""), lab.trains_on()
 
 

@@ -14,8 +14,10 @@ import nbformat
 
 from injected.case import Case, Happened, cut, expect, line, registry
 from injected.lab import BYSTANDER, NAME, TRAIN, Command, Lab, Said, fill, result, small_disk
-from rnem import measures, notebooks, runs, storage
-from rnem.config import named
+from rnem.analysis import curves
+from rnem.book import notebook
+from rnem.runs import files, store
+from rnem.runs.experiments import named
 
 CASES: list[Case] = []
 case = registry(CASES)
@@ -28,17 +30,17 @@ WANTED = [named(NAME).replace(seed=seed) for seed in (0, 1)]
 
 def two_runs() -> None:
     """The smoke campaign of this process is two runs."""
-    from rnem import campaign
+    from rnem.workflow import campaign
 
     campaign.SEEDS = ((NAME.removeprefix("smoke-"), len(WANTED)),)
 
 
 def worker(lab: Lab, seed: int) -> int:
     """The process that trains a run of the campaign, once it has a checkpoint."""
-    folder = runs.work_folder(WANTED[seed], lab.cache)
+    folder = store.work_folder(WANTED[seed], lab.cache)
     if not (folder / "checkpoint.safetensors").exists():
         return 0
-    holder = storage.lock_file(runs.folder(WANTED[seed], lab.cache)).with_suffix(".pid")
+    holder = files.lock_file(store.folder(WANTED[seed], lab.cache)).with_suffix(".pid")
     return int(holder.read_text().split()[0]) if holder.exists() else 0
 
 
@@ -78,7 +80,7 @@ def kill_worker(lab: Lab) -> Happened:
     said = command.wait()
     assert said.code == 1, said
     sentence = line(said, f"{NAME}@0: not finished: its process was killed by signal 9")
-    assert not runs.verify(runs.folder(WANTED[1], lab.cache)), "the other run was finished"
+    assert not store.verify(store.folder(WANTED[1], lab.cache)), "the other run was finished"
     return Said(said.code, "", sentence), campaign_goes_on(lab)
 
 
@@ -171,16 +173,16 @@ def two_chapters(lab: Lab) -> Happened:
 
 def measured(lab: Lab) -> tuple[str, str]:
     """A measure of the finished run as text, and what is warned of."""
-    with notebooks.environ(RNEM_DATA=lab.data), warnings.catch_warnings(record=True) as caught:
+    with notebook.environ(RNEM_DATA=lab.data), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        table = measures.curves(runs.load(BYSTANDER), "balls4mass16", count=2, frames=4)
+        table = curves.curves(store.load(BYSTANDER), "balls4mass16", count=2, frames=4)
     return table.to_csv(), "\n".join(f"warning: {warning.message}" for warning in caught)
 
 
 @case("a measure has a flipped bit", "in the middle of its file")
 def damaged_measure(lab: Lab) -> Happened:
     before, _ = measured(lab)
-    (path,) = lab.data.glob(f"measures/{runs.folder(BYSTANDER).name}/curves-*.csv")
+    (path,) = lab.data.glob(f"measures/{store.folder(BYSTANDER).name}/curves-*.csv")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)

@@ -58,7 +58,8 @@ def line(said: Said, sentence: str) -> str:
 
 def die_at(moment: int) -> None:
     """Kill this process at its so-manieth update, write, sync, rename or removal."""
-    from rnem import storage, train
+    from rnem.runs import files
+    from rnem.training import train
 
     steps = itertools.count(1)
 
@@ -71,7 +72,7 @@ def die_at(moment: int) -> None:
         return call
 
     train._Training._one_update = counted(train._Training._one_update)
-    storage.write_file = counted(storage.write_file)
+    files.write_file = counted(files.write_file)
     for name in ("fsync", "rename", "replace", "unlink", "mkdir"):
         setattr(os, name, counted(getattr(os, name)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from injected.case import Case, Happened, cut, expect, flip, line, registry
 from injected.lab import NAME, TRAIN, VICTIM, Lab, Said
-from rnem import runs
+from rnem.runs import files, store
 
 CASES: list[Case] = []
 case = registry(CASES)
@@ -68,7 +68,7 @@ for _how, _damage in DAMAGE.items():
 def damaged_trunk(lab: Lab) -> Happened:
     short = (*TRAIN, "--updates", "22")
     assert lab.rnem(*short).code == 0
-    flip(runs.folder(VICTIM.replace(updates=22), lab.cache) / "trunk.safetensors")
+    flip(store.folder(VICTIM.replace(updates=22), lab.cache) / "trunk.safetensors")
     said = lab.rnem(*TRAIN)
     warned = line(said, r"warning: not extended: .*trunk.safetensors was edited")
     return Said(said.code, "", warned), said.code == 0 and lab.ends_the_same()
@@ -79,7 +79,7 @@ def damaged_trunk(lab: Lab) -> Happened:
 
 def not_finite(update: int) -> None:
     """From this update on the loss of this process is NaN."""
-    from rnem import train
+    from rnem.training import train
 
     batch = train._Training._batch
 
@@ -94,7 +94,7 @@ def not_finite(update: int) -> None:
 def not_finite_loss(lab: Lab) -> Happened:
     said = lab.rnem(*TRAIN, patch=functools.partial(not_finite, 22))
     expect(said, 2, rf"error: {NAME}@1: the loss of update 22 is not finite .sequences 176 to 183 of its stream.")
-    _, meta = runs.read_state(lab.checkpoint)
+    _, meta = files.read_state(lab.checkpoint)
     assert meta["update"] == 20, "the last good checkpoint"
     return said, lab.trains_on()
 

@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rnem import runs
-from rnem.config import RunConfig, named
-from rnem.storage import MANIFEST
+from rnem.runs import store
+from rnem.runs.config import RunConfig
+from rnem.runs.experiments import named
+from rnem.runs.files import MANIFEST
 
 NAME = "smoke-balls4mass-rnn"
 UPDATES = named(NAME).training.updates
@@ -116,7 +117,7 @@ def _command(words: tuple[str, ...], patch, variables: dict[str, str], out: Path
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     import tqdm
 
-    from rnem.cli import main
+    from rnem.cli.main import main
 
     tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
     if patch is not None:
@@ -126,8 +127,9 @@ def _command(words: tuple[str, ...], patch, variables: dict[str, str], out: Path
 
 
 PRELOADED = [
-    "rnem.cli", "rnem.train", "rnem.book", "rnem.campaign", "rnem.archive", "rnem.evaluate", "rnem.measures",
-    "papermill", "nbclient", "jupyter_client", "pytest", "tqdm", "unittest.mock",
+    "rnem.cli.main", "rnem.training.train", "rnem.book.chapters", "rnem.workflow.campaign", "rnem.runs.archive",
+    "rnem.evaluation.evaluate", "rnem.analysis.curves", "papermill", "nbclient", "jupyter_client", "pytest", "tqdm",
+    "unittest.mock",
 ]  # fmt: skip
 """What every process finds imported."""
 
@@ -156,11 +158,11 @@ class Lab:
 
     @property
     def checkpoint(self) -> Path:
-        return runs.work_folder(VICTIM, self.cache) / "checkpoint.safetensors"
+        return store.work_folder(VICTIM, self.cache) / "checkpoint.safetensors"
 
     @property
     def victim(self) -> Path:
-        return runs.folder(VICTIM, self.cache)
+        return store.folder(VICTIM, self.cache)
 
     @property
     def notebook(self) -> Path:
@@ -179,7 +181,7 @@ class Lab:
 
     def finish_victim(self) -> None:
         """Put the undisturbed run in place, to be damaged."""
-        shutil.copytree(runs.folder(VICTIM, undisturbed() / "data" / "runs"), self.victim)
+        shutil.copytree(store.folder(VICTIM, undisturbed() / "data" / "runs"), self.victim)
 
     def forget_victim(self) -> None:
         shutil.rmtree(self.victim)
@@ -190,14 +192,14 @@ class Lab:
 
     def ends_the_same(self, config: RunConfig = VICTIM) -> bool:
         """Weights to the last bit, and metrics."""
-        undamaged = not runs.verify(runs.folder(config, self.cache))
+        undamaged = not store.verify(store.folder(config, self.cache))
         return undamaged and result(config, self.cache) == result(config, undisturbed() / "data" / "runs")
 
     def lost(self) -> int:
         """Runs that were finished before the fault and are not what they were."""
         before = (undisturbed() / "data" / "runs", self.cache)
-        same = len({(runs.folder(BYSTANDER, root) / MANIFEST).read_bytes() for root in before}) == 1
-        return 0 if same and not runs.verify(runs.folder(BYSTANDER, self.cache)) else 1
+        same = len({(store.folder(BYSTANDER, root) / MANIFEST).read_bytes() for root in before}) == 1
+        return 0 if same and not store.verify(store.folder(BYSTANDER, self.cache)) else 1
 
     def clean(self, text: str) -> str:
         """Without what differs from day to day: places, process numbers, hashes."""
@@ -207,7 +209,7 @@ class Lab:
 
 def result(config: RunConfig, root: Path) -> tuple[str, list[dict]]:
     """Of a finished run: its weights, and its metrics but for the clock, and the mean loss since its process began."""
-    run = runs.load(config, root)
+    run = store.load(config, root)
     metrics = run.metrics().drop(columns=["seconds", "training_loss"])
     return run.manifest["files"]["weights.safetensors"]["sha256"], metrics.to_dict("list")
 
@@ -231,7 +233,7 @@ def laboratory() -> Iterator[Lab]:
     """A copy of what was undisturbed, without the run that is to be hit."""
     folder = Path(tempfile.mkdtemp(prefix="rnem-fault-"))
     try:
-        kept = shutil.ignore_patterns(runs.folder(VICTIM).name, ".*-out", ".*-err", ".work")
+        kept = shutil.ignore_patterns(store.folder(VICTIM).name, ".*-out", ".*-err", ".work")
         shutil.copytree(undisturbed(), folder, ignore=kept, dirs_exist_ok=True)
         yield Lab(folder)
     finally:

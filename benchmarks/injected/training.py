@@ -13,7 +13,7 @@ from pathlib import Path
 
 from injected.case import Case, Happened, die_at, expect, registry
 from injected.lab import NAME, TRAIN, Lab, fill, full, read_only, small_disk
-from rnem import runs
+from rnem.runs import store
 
 CASES: list[Case] = []
 case = registry(CASES)
@@ -61,9 +61,9 @@ def kill_ten_times(lab: Lab) -> Happened:
 
 
 def die_with_half_of(name: str) -> None:
-    from rnem import storage
+    from rnem.runs import files
 
-    write = storage.write_file
+    write = files.write_file
 
     def half(path: Path, data: bytes) -> None:
         if fnmatch.fnmatchcase(path.name, name):
@@ -71,7 +71,7 @@ def die_with_half_of(name: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write(path, data)
 
-    storage.write_file = half
+    files.write_file = half
 
 
 @case("killed while it saves the finished run", "kill -9 with half of weights.safetensors written")
@@ -92,13 +92,13 @@ def kill_checkpointing(lab: Lab) -> Happened:
 
 
 def die_before_tidying() -> None:
-    write = runs.write_folder
+    write = store.write_folder
 
     def last_act(*arguments, **keywords) -> None:
         write(*arguments, **keywords)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    runs.write_folder = last_act
+    store.write_folder = last_act
 
 
 @case("killed right after its run appeared", "kill -9 between the rename and the removal of checkpoints")
@@ -124,7 +124,7 @@ def two_trainings(lab: Lab) -> Happened:
 
 def wait_for(path: Path) -> None:
     """Let the next training wait after each checkpoint until a file is there."""
-    from rnem import train
+    from rnem.training import train
 
     write = train._Training._write
 
@@ -149,13 +149,13 @@ def full_at_checkpoint(lab: Lab) -> Happened:
 
 def full_when_saving(filler: Path | None) -> None:
     """When the finished run is to be saved, a file takes what room there is (None: the disk only seems full)."""
-    save = runs.save
+    save = store.save
 
     def late(*arguments, **keywords):
         full() if filler is None else fill(filler)
         return save(*arguments, **keywords)
 
-    runs.save = late
+    store.save = late
 
 
 @case("the disk is full at the finished run", "the cache on a tmpfs that fills up when the last update is made")

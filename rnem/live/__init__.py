@@ -1,7 +1,7 @@
 """R-NEM in a web page: a finished run as a script, and the JavaScript that runs it (model, world, widget).
 
-``model.js`` is rnem.networks and rnem.em again, ``world.js`` rnem.balls; tests hold them to the Python. Every file is a
-classic script, since a page that is opened from a disk may load no other kind.
+``model.js`` is rnem.model.network and rnem.model.em again, ``world.js`` rnem.videos.balls; tests hold them to the
+Python. Every file is a classic script, since a page that is opened from a disk may load no other kind.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from rnem.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig
 from rnem.errors import RnemError
-from rnem.runs import Run
+from rnem.model.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig
+from rnem.runs.store import Run
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("model.js", "world.js", "views.js", "widget.js")
@@ -47,13 +47,13 @@ def beginnings(count: int = 16) -> str:
 
     By world, for each video: {balls: [[y, x, vy, vx, radius, mass], ...], curtain: [y, x] or null}, exact.
     """
-    from rnem import balls, videos
+    from rnem.videos import balls, datasets
 
     worlds = {}
     for name in ("balls4mass", "balls678mass", "balls3curtain"):
         # The fixed sets keep rounded positions; the stream that they come from has the exact ones.
-        generator = videos._generator(name, "test", 0, 0)
-        t = balls.simulate(videos.WORLDS[name], videos.BLOCK, 1, generator)
+        generator = datasets._generator(name, "test", 0, 0)
+        t = balls.simulate(datasets.WORLDS[name], datasets.BLOCK, 1, generator)
         worlds[name] = [
             {
                 "balls": [
@@ -72,9 +72,11 @@ def still(run: Run) -> bytes:
     """Return a PNG for who does not play: a test video, the prediction and the grouping at six times."""
     import io
 
-    from rnem import evaluate, figures, videos
+    from rnem import figures
+    from rnem.evaluation import evaluate
+    from rnem.videos import datasets
 
-    test = videos.fixed(run.config.data, "test", 1, 31)
+    test = datasets.fixed(run.config.data, "test", 1, 31)
     psi, gamma = evaluate.predict(run, test)
     psi, gamma = psi[:, 0, :, 0].numpy(), gamma[:, 0, :, 0].numpy()  # (T-1,K,H,W)
     truth, best = test.features[1:, 0, 0].numpy().astype(float), psi.max(1)  # (T-1,H,W)

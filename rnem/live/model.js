@@ -1,4 +1,4 @@
-// One step of the book's networks, as rnem.networks and rnem.em define it, in float64 and without a library.
+// One step of the book's networks, as rnem.model.network and rnem.model.em define it, in float64 and without a library.
 //
 // Numbers lie in flat Float64Arrays. K components at N = H x W pixels: psi and gamma have K * N numbers, theta K * D.
 // Images have their channels last, (component, row, column, channel), in which order the encoder's dense layer reads
@@ -195,7 +195,7 @@
 
   /**
    * A network from an exported run; `components` where not as trained, `effects` "sum" (as trained) or "mean".
-   * The mean is scaled as rnem.otherwise.mean_of_effects does it, so that both are equal at the K of the training.
+   * The mean is scaled as rnem.analysis.ablations.mean_of_effects does it, so that both are equal at the K of the training.
    */
   function load(run, components, effects) {
     const { config, shape } = run, tensors = tensorsOf(run);

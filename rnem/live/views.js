@@ -7,7 +7,7 @@
   const MOST_BCE = 150; // nats at 32 x 32 pixels, the top of the curve
   const DARK = 0.5; // attention from which on a cell is as dark as can be: a fixed scale, so that frames can be compared
   const GHOST = "#ffd23f", CHOSEN = [255, 59, 107];
-  // As rnem.figures has them.
+  // As rnem.figures.style has them.
   const COLOURS = [
     [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [204, 121, 167], [200, 45, 35], [55, 85, 225],
     [185, 235, 165],
@@ -73,7 +73,7 @@
     };
   }
 
-  /** gamma mixes the components' colours, `mask` dims the rest: rnem.figures.grouping_rgb. */
+  /** gamma mixes the components' colours, `mask` dims the rest: rnem.figures.pictures.grouping_rgb. */
   function grouping(gamma, mask, colours) {
     const N = mask.length;
     return (p) => {

@@ -1,6 +1,6 @@
 // The page's box: a reader throws balls, networks watch them (model.js, world.js), and everything they hold is drawn.
 //
-// Every <div class="rnem-live" data-live="{...}"> becomes a widget; rnem.sphinx_live writes it. A widget has a box
+// Every <div class="rnem-live" data-live="{...}"> becomes a widget; rnem.live.sphinx writes it. A widget has a box
 // (balls, curtain), one or two watchers (a network and its state) and settings; views.js draws it after each frame.
 (function (root) {
   "use strict";

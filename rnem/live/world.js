@@ -1,4 +1,4 @@
-// Hard discs in a box: rnem.balls, operation by operation, for one box that a reader throws balls into.
+// Hard discs in a box: rnem.videos.balls, operation by operation, for one box that a reader throws balls into.
 //
 // Units: the box has side 10, a point is (y, x), a step is one frame of the authors' videos. A ball is
 // {y, x, vy, vx, radius, mass}; the laptop's frames are every second step.

@@ -1,0 +1,134 @@
+"""The authors' result videos (GIF): read them, find their balls, and follow these with our simulator.
+
+A GIF is 64 wide and 194 high: rows 0-63 the true frame, exactly binary, rows 65-128 their model's prediction, rows
+130-193 its grouping in colour. They are the authors' (MIT License, Copyright (c) 2019 Sjoerd van Steenkiste), so they
+are downloaded by URL and hash, or read from a folder given by hand.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
+from rnem.errors import VideoError
+from rnem.videos.balls import BOX, World
+from rnem.videos.datasets import WORLDS
+
+URL = "https://raw.githubusercontent.com/sjoerdvansteenkiste/Relational-NEM/{commit}/animations/{name}.gif"
+COMMIT = "40b5ad6c74b8f1525711d7e4b6c90aef1e108ef6"
+"""A commit of theirs that has the animations (8a7d0b2, from which our copies are, is not known in full); the hashes
+decide whether a file is the right one."""
+KINDS = {"balls4mass": "balls4mass", "balls678mass": "balls678mass", "curtain": "balls3curtain"}
+"""First word of a video's name -> its world in rnem.videos.datasets."""
+HASHES: dict[str, str | None] = {
+    **{f"{kind}_rnem{i}": None for kind in KINDS for i in (1, 2, 3, 4)},
+    "balls4mass_rnem1": "sha256:ff30e6ad70e67fc0779ec2a8742634d659463bcb8da559cdb60ba3eecc5a81e6",
+    "balls678mass_rnem2": "sha256:181378d2d34b31ff94e313be4b9c8962c7c578e5ac6235ba71ea556deea57736",
+    "curtain_rnem1": "sha256:a8cee1c08354dfc4e5bcdad0b3f9b628deb20aeb7c0e4c39f67462391cb290ac",
+}
+"""The published result videos; a hash is None where no copy was at hand to take it from."""
+SIZE = 64
+PIXEL = BOX / SIZE
+"""Side of a pixel, box units."""
+
+
+@dataclass(frozen=True)
+class ResultVideo:
+    """One of the authors' result videos, F frames; frame 0 is most likely the second of its sequence."""
+
+    name: str
+    truth: np.ndarray
+    """bool (F,64,64)"""
+    prediction: np.ndarray
+    """float32 (F,64,64) in 0..1, sum over k of gamma psi"""
+    grouping: np.ndarray
+    """uint8 (F,64,64,3), component k of K in hue k/K, mixed by gamma"""
+
+    @property
+    def kind(self) -> str:
+        """The first word of its name, a key of KINDS where it is one of theirs."""
+        return self.name.split("_")[0]
+
+    @property
+    def world(self) -> World:
+        """The world of its balls; VideoError where its name does not say."""
+        if self.kind not in KINDS:
+            raise VideoError(
+                f"the name {self.name!r} does not say which balls the video has: it must begin with {', '.join(KINDS)}"
+            )
+        return WORLDS[KINDS[self.kind]]
+
+    @property
+    def components(self) -> int:
+        """K of the model that made it."""
+        return 8 if self.kind == "balls678mass" else 5
+
+    def assignment(self) -> np.ndarray:
+        """The component 0..K-1 whose hue is nearest to each colour, uint8 (F,64,64); on balls argmax of gamma."""
+        hues = [colorsys.hsv_to_rgb(k / self.components, 1, 1) for k in range(self.components)]
+        colours = self.grouping.astype(np.float32) / 255
+        far = np.stack([np.square(colours - np.float32(hue)).sum(-1) for hue in hues])  # (K,F,64,64)
+        return far.argmin(0).astype(np.uint8)
+
+
+def fetch(name: str, folder: str | Path | None = None) -> Path:
+    """Path of a result video: in ``folder`` where one is given, else downloaded (once) and verified.
+
+    Where no hash is known the first download is trusted, and a UserWarning says which hash it has.
+    """
+    if name not in HASHES:
+        raise VideoError(f"the authors published no result video {name!r}; there are {', '.join(HASHES)}")
+    if folder is not None:
+        return Path(folder) / f"{name}.gif"
+    url, cache = URL.format(commit=COMMIT, name=name), pooch.os_cache("rnem")
+    first = not (Path(cache) / f"{name}.gif").exists()
+    try:
+        path = Path(pooch.retrieve(url, HASHES[name], f"{name}.gif", cache, progressbar=False))
+    except (OSError, ValueError) as error:  # no network; a hash that differs
+        raise VideoError(f"cannot download {url}: {error}") from None
+    if first and HASHES[name] is None:
+        warnings.warn(
+            f"{path} was downloaded unverified, as no hash of it is known; it has {digest(path)}", stacklevel=2
+        )
+    return path
+
+
+def digest(path: str | Path) -> str:
+    """``sha256:...`` of a file, as HASHES has it; VideoError where it cannot be read."""
+    try:
+        return f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def read(path: str | Path) -> ResultVideo:
+    """Read a result video; VideoError says why it is none."""
+    try:
+        data = Path(path).read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if (width, height) != (SIZE, 194):
+                raise VideoError(f"{path} has frames of {width} x {height} pixels, and a result video 64 x 194")
+            if image.format != "GIF" or not data.endswith(b";"):  # Pillow shows what there is of one without an end
+                raise VideoError(f"{path} is {'truncated' if image.format == 'GIF' else 'no GIF'}")
+            frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
+    except UnidentifiedImageError:
+        raise VideoError(f"{path} is not a picture") from None
+    except (EOFError, SyntaxError, IndexError, struct.error, Image.DecompressionBombError) as error:
+        raise VideoError(f"{path} is damaged: {error}") from None  # what Pillow raises within a file
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror or error}") from None
+    truth = frames[:, :64, :, 0]
+    if not np.isin(truth, (0, 255)).all():
+        raise VideoError(f"{path} is not a result video: its upper part is not binary")
+    prediction = frames[:, 65:129, :, 0].astype(np.float32) / 255
+    return ResultVideo(Path(path).stem, truth > 0, prediction, frames[:, 130:])

@@ -1,0 +1,179 @@
+"""What the cells of a chapter call beside figures: its parameters, the runs that it declares, its claim box, its runs.
+
+A chapter declares what it depends on once, in its front matter (see rnem.book.chapters), and its cells ask for exactly
+that. It names no profile: :func:`run` and :func:`data` give the names of the one that its parameters choose.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from rnem.book import parameters
+from rnem.errors import ChapterError
+from rnem.paths import book_root, runs_root
+from rnem.runs.experiments import RUNS
+from rnem.runs.store import Run, exactly, find
+
+VERDICT_CLASSES = {
+    "replicated": "tip",
+    "partly replicated": "warning",
+    "inconclusive": "note",
+    "not replicated": "danger",
+    "not tested at this scale": "note",
+}
+"""Class of the claim box, which decides its colour."""
+_DECLARES = {"runs": list, "data": list, "parameters": dict}
+_chosen = parameters.Chosen()
+"""Of the chapter that this process executes: a kernel executes one."""
+
+
+def declared(source: Path) -> dict:
+    """The ``rnem`` block in a chapter's front matter, with every key present; ChapterError where it is wrong."""
+    text = source.read_text(encoding="utf-8")
+    if not text.startswith("---\n") or "\n---\n" not in text[3:]:
+        raise ChapterError(f"{source} has no front matter between two lines of ---")
+    try:
+        block = yaml.safe_load(text[4 : text.index("\n---\n", 3)]).get("rnem") or {}
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ChapterError(f"the front matter of {source} is no YAML: {' '.join(str(error).split())}") from None
+    for name, value in block.items():
+        if name not in _DECLARES:
+            raise ChapterError(f"{source} declares {name!r}, which is none of {', '.join(_DECLARES)}")
+        if not isinstance(value, _DECLARES[name]):
+            raise ChapterError(f"{source} declares {name} as {value!r}, which is no {_DECLARES[name].__name__}")
+    return {name: kind() for name, kind in _DECLARES.items()} | block
+
+
+def use(**given):
+    """A chapter's parameters, from its first cell: checked, then in force; a note for the page where needed."""
+    global _chosen
+    parameters.declared_only(_injected(), given)
+    _chosen = parameters.check(given)
+    parameters.available(_chosen.device)
+    if _chosen.profile != parameters.Chosen.profile:
+        from IPython.display import Markdown
+
+        return Markdown(_OTHER_PROFILE.format(profile=_chosen.profile))
+    return None
+
+
+def _injected() -> list[str]:
+    """Names that papermill has set in this kernel: it takes any, in a cell that begins with its comment."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    history = shell.user_ns.get("In", []) if shell else []  # without a shell these are no cells of a notebook
+    return [name for cell in history if cell.startswith("# Parameters\n") for name in parameters.assigned(cell)]
+
+
+_OTHER_PROFILE = """\
+:::{{admonition}} Profile {profile}
+:class: warning
+Numbers, tables and figures on this page are of the runs of profile *{profile}*. Its text was written for *laptop*:
+sizes, settings and times that it names are the laptop's.
+:::"""
+
+
+def run(name: str) -> str:
+    """``balls4mass-rnem-k5`` -> the name of that run in the profile that is shown."""
+    return _chosen.run(name)
+
+
+def data(family: str) -> str:
+    """``balls4mass`` -> the data set of that family at the size of the profile that is shown."""
+    return _chosen.data(family)
+
+
+def profile() -> str:
+    """The profile that is shown."""
+    return _chosen.profile
+
+
+def resolve(declared: Iterable[str], chosen: parameters.Chosen) -> dict[str, list[Run]]:
+    """Run names and patterns -> name: one finished run per seed, exactly as named. A plain name is there with none."""
+    patterns = [chosen.declared_run(pattern) for pattern in declared]
+    plain = {pattern for pattern in patterns if not set(pattern) & set("*?[")}
+    names = {run.config.name for run in find()} & set(RUNS) if set(patterns) - plain else set()
+    matched = plain | {name for name in names for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
+    return {name: exactly(name)[: chosen.seeds or None] for name in sorted(matched)}
+
+
+def runs(chapter: str) -> dict[str, list[Run]]:
+    """The runs that a chapter declares, in the profile that is shown: name -> one run per seed, sorted by seed.
+
+    ChapterError names those that are not finished and the chapter cannot do without, and the command that makes them.
+    """
+    found = resolve(declared(book_root() / "chapters" / f"{chapter}.md")["runs"], _chosen)
+    if missing := [name for name, members in found.items() if not members]:
+        raise ChapterError(
+            f"chapter {chapter} needs finished runs that {runs_root()} does not have: {', '.join(missing)}; "
+            f"`rnem train {missing[0]} --seed 0` makes one, `rnem reproduce --profile {_chosen.profile}` all that the "
+            "book shows"
+        )
+    return found
+
+
+def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: str, runs: Iterable[Run]):
+    """The box that opens a chapter: what is claimed, what was measured, verdict, command, minutes and hardware.
+
+    ``measured`` names mean, interval and number of seeds; ``verdict`` is one of rnem.claims.rules. Markdown in,
+    Markdown out.
+    """
+    from IPython.display import Markdown
+
+    if verdict not in VERDICT_CLASSES:
+        raise ValueError(f"verdict is {verdict!r}, not one of {', '.join(VERDICT_CLASSES)}")
+    return Markdown(
+        f":::{{admonition}} {verdict[0].upper()}{verdict[1:]}\n:class: {VERDICT_CLASSES[verdict]} claim\n\n"
+        f"**Claim** ({source}). {claim}\n\n**Measured.** {measured}\n\n"
+        f"**Evidence.** {evidence(runs)}\n\n**Command.** `{command}`\n:::"
+    )
+
+
+def evidence(runs: Iterable[Run]) -> str:
+    """Profile, number of runs and seeds, minutes each, threads, hardware, commit; versions of the code, if several."""
+    runs = list(runs)
+    if not runs:
+        return "No run is in the cache."
+    minutes = sorted(run.manifest["wall_seconds"] / 60 for run in runs)
+    took = f"{minutes[0]:.0f}" if round(minutes[0]) == round(minutes[-1]) else f"{minutes[0]:.0f}–{minutes[-1]:.0f}"
+    seeds = len({run.seed for run in runs})
+    return (
+        f"Profile *{_each(run.config.profile for run in runs)}*, {len(runs)} run{'s' * (len(runs) > 1)} "
+        f"({seeds} seed{'s' * (seeds > 1)}), {took} minutes each on {_each(run.manifest['threads'] for run in runs)} "
+        f"thread(s) of {_each(run.manifest['hardware'] for run in runs)}, "
+        f"commit {_each(str(run.manifest['commit'])[:8] for run in runs)}{_reservations(runs)}."
+    )
+
+
+def _reservations(runs: list[Run]) -> str:
+    """What a reader has to know about the code behind the runs: several versions of it, uncommitted changes."""
+    digests = {digest for run in runs for digest in run.manifest.get("code_digests", [run.manifest["code_digest"]])}
+    dirty = sum(bool(run.manifest["dirty"]) for run in runs)
+    text = f"; {len(digests)} versions of the training code" if len(digests) > 1 else ""
+    return text + (f"; {dirty} of the runs with uncommitted changes" if dirty else "")
+
+
+def provenance(runs: Iterable[Run]) -> pd.DataFrame:
+    """A table of runs: name, seed, key, updates, sequences seen, minutes, commit."""
+    return pd.DataFrame(
+        {
+            "run": run.config.name,
+            "seed": run.seed,
+            "key": run.key,
+            "updates": run.updates,
+            "sequences": run.manifest["sequences_seen"],
+            "minutes": round(run.manifest["wall_seconds"] / 60, 1),
+            "commit": str(run.manifest["commit"])[:8],
+        }
+        for run in runs
+    )
+
+
+def _each(values: Iterable) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))

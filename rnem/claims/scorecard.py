@@ -1,0 +1,282 @@
+"""From decided comparisons to words and tables: what a claim box says, and the scorecard, one row a claim."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import pandas as pd
+
+from rnem.book import cells
+from rnem.claims import measured, poster, rules
+from rnem.claims.rules import Claim, Comparison, Decided, Measure, Outcome, Verdict
+from rnem.evaluation.metrics import interval, ratio_interval
+from rnem.model.config import MODEL_LABELS
+from rnem.paths import data_root
+from rnem.runs.config import RunConfig
+from rnem.runs.store import Run
+
+QUANTITIES = {
+    "bce": "next-frame BCE",
+    "relational": "relational BCE",
+    "wrong/copy_last": "wrong pixels, as a share of copy-last's",
+    "ari": "foreground ARI",
+    "sequences": "training sequences",
+    "late_sequences": "training sequences",
+    "relational/bce": "relational BCE, as a share of the BCE",
+    "attention_rise": "attention just before a contact, as a multiple of the pair's at quiet times",
+    "imagined_wrong": "wrong pixels",
+    "imagined_near": "share of balls found within 2 pixels",
+    "turns": "next-frame predictions in which the ship is where its action says, as a share",
+    "identity": "largest difference of ψ from K separate RNNs",
+    "returned": "returns from behind the curtain predicted within 2 pixels, as a share",
+    "moving/copy_moving": "BCE on the pixels that move, as a share of the copy's",
+    "follows": "simulated steps in which the ship does what the action held says, as a share",
+    "together": "foreground ARI against what moves together",
+}
+DATA = {
+    "balls4mass": "four balls",
+    "balls678mass": "6–8 balls, K = 8",
+    "balls3curtain": "three balls and a curtain",
+    "spaceinvaders": "Space Invaders",
+}
+CHAPTERS = {
+    "accuracy": "accuracy", "relational": "relational", "components": "components", "grouping": "grouping",
+    "extrapolation": "extrapolation", "attention": "attention", "simulation": "simulation", "efficiency": "efficiency",
+    "identity": "model", "occlusion": "occlusion", "atari": "atari",
+}  # fmt: skip
+"""Claim -> the chapter that shows it."""
+BADGES = {
+    "replicated": "success",
+    "partly replicated": "warning",
+    "inconclusive": "secondary",
+    "not replicated": "danger",
+    "not tested at this scale": "light",
+}
+"""Colour of a verdict (sphinx-design)."""
+
+
+def model_label(model: str) -> str:
+    """``rnem-k5`` -> R-NEM, K = 5."""
+    name, _, components = model.partition("-k")
+    return MODEL_LABELS[name] + (f", K = {components}" if components else "")
+
+
+def number(values: Iterable[float]) -> str:
+    """Mean ± half width of the 95% interval over seeds, to sensible digits."""
+    values = list(values)
+    if any(map(math.isinf, values)):
+        return "never"
+    mean, half = interval(values)
+    if math.isnan(mean):
+        return "–"
+    if abs(mean) < 1e-4:
+        return f"{mean:.0e}" if mean else "0"
+    digits = 0 if abs(mean) >= 1000 else 1 if abs(mean) >= 20 else 2
+    return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "")
+
+
+def ratio(values: Iterable[float]) -> str:
+    """Geometric mean of ratios and the 95% interval of their logarithm: ``0.92 (0.86 to 0.98)``."""
+    values = list(values)
+    if len(values) > 1 and all(0 < value < math.inf for value in values):
+        mean, low, high = ratio_interval(values)
+        return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    return number(values)
+
+
+def measure_label(measure: Measure) -> str:
+    """What is measured, in a few words."""
+    quantity = QUANTITIES.get(measure.quantity, measure.quantity)
+    if measure.quantity == "identity":
+        return quantity
+    if measure.quantity == "sequences":
+        return f"{quantity} until the final loss of {model_label(measure.until)} is reached"
+    if measure.quantity == "late_sequences":
+        return f"{quantity} until the final BCE of {model_label(measure.until)} is reached, last 10 validation frames"
+    if measure.quantity.startswith("imagined"):
+        return (
+            f"{quantity}, simulated step {measure.first} after {measure.real_steps} true frames, by the better feedback"
+        )
+    if measure.quantity == "attention_rise":
+        return f"{quantity}, {DATA[measure.data]}"
+    if measure.real_steps is not None:
+        step = measure.first - measure.real_steps
+        return f"{quantity}, simulated step {step} after {measure.real_steps} true frames"
+    span = f"frame {measure.first}" if measure.first == measure.last else f"frames {measure.first}–{measure.last}"
+    return f"{quantity}, {DATA[measure.data]}, {span}"
+
+
+def bound_label(comparison: Comparison) -> str:
+    """What the rule asks for: ``ratio < 0.8``."""
+    sign = "<" if comparison.better == "lower" else ">"
+    return f"{'ratio' if comparison.reference else 'value'} {sign} {comparison.bound:g}"
+
+
+def describe(decided: Decided) -> str:
+    """One comparison in a line of Markdown: both sides, the ratio, seeds, rule and outcome."""
+    c, n = decided.comparison, len(decided.seeds)
+    if not n:
+        return f"{measure_label(c.measure)}: no seed has a finished run of {_sides(c)}."
+    text = f"{measure_label(c.measure)}: {model_label(c.subject)} **{number(decided.subject)}**"
+    if decided.reference is not None:
+        text += f", {model_label(c.reference)} **{number(decided.reference)}**, ratio {ratio(decided.compared)}"
+    return f"{text} (n = {n}; {bound_label(c)}: {decided.outcome}{_what_would_decide(decided)})"
+
+
+def _what_would_decide(decided: Decided) -> str:
+    """Of an inconclusive comparison: the number of seeds that would decide it."""
+    if decided.outcome != "inconclusive":
+        return ""
+    seeds = decided.seeds_to_decide
+    if seeds is None:
+        return f", and more than {rules.MOST_SEEDS} seeds would be needed: at this training the two are equal"
+    return f", {seeds} seeds would decide it" if seeds > len(decided.seeds) else ""
+
+
+def _sides(comparison: Comparison) -> str:
+    return " and ".join(model_label(model) for model in (comparison.subject, comparison.reference) if model)
+
+
+def measured_text(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> tuple[str, str]:
+    """The claim box's ``measured`` text (Markdown, an item per comparison) and verdict."""
+    decided = rules.decide(claim, measure)
+    items = "\n".join(f"- {describe(each)}" for each in decided)
+    return f"Mean ± 95% interval over n seeds, test videos, no evaluation noise.\n\n{items}", rules.verdict(
+        [each.outcome for each in decided]
+    )
+
+
+def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **settings):
+    """The claim box of a claim's chapter, from the runs that it declares; ``also`` is said after what was measured."""
+    runs = [run for candidates in found.values() for run in candidates]
+    profile = next(iter(found)).split("-")[0]
+    this = poster.claims(profile).get(claim, poster.FIRST[claim])
+    text, verdict = measured_text(this, measured.measurer(found, **settings))
+    return cells.claim_box(
+        claim=this.statement, source=this.source, measured=f"{text}\n\n{also}", verdict=verdict, runs=runs,
+        command=_command(profile, CHAPTERS[claim]),
+    )  # fmt: skip
+
+
+def _command(profile: str, chapter: str) -> str:
+    """What makes a chapter's numbers: only the laptop's are the book's own."""
+    book = profile in ("laptop", "long")
+    return f"rnem campaign {profile} && rnem chapter {chapter}" if book else f"rnem reproduce --profile {profile}"
+
+
+def table(
+    measure: Callable[[str, Measure], dict[int, float]], found: Mapping[str, list[Run]], profile: str
+) -> pd.DataFrame:
+    """The scorecard of a profile: a row per claim with what they say, what is measured here, verdict and cost."""
+    rows = []
+    for claim in poster.claims(profile).values():
+        decided = rules.decide(claim, measure)
+        used = [run for each in decided for run in _runs_of(each, found, profile)]
+        unique = {run.path: run for run in used}.values()
+        rows.append(
+            {
+                "claim": claim.id,
+                "statement": claim.statement,
+                "theirs": claim.theirs,
+                "ours": [describe(each) for each in decided],
+                "outcomes": [each.outcome for each in decided],
+                "verdict": rules.verdict([each.outcome for each in decided]),
+                "profile": profile,
+                "chapter": CHAPTERS[claim.id],
+                "runs": len(unique),
+                "minutes": sum(run.manifest["wall_seconds"] for run in unique) / 60,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _runs_of(decided: Decided, found: Mapping[str, list[Run]], profile: str) -> list[Run]:
+    c = decided.comparison
+    names = {measured.run_name(profile, c.measure.data, model) for model in (c.subject, c.reference) if model}
+    return [run for name in names for run in found.get(name, []) if run.seed in decided.seeds]
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The verdicts counted, in one line of Markdown."""
+    counts = table["verdict"].value_counts()
+    return ", ".join(f"**{counts.get(v, 0)}** {v}" for v in Verdict.__args__) + f", of {len(table)} claims."
+
+
+def outcomes(table: pd.DataFrame) -> str:
+    """The outcomes of all comparisons counted, in one line of Markdown."""
+    every = [outcome for row in table["outcomes"] for outcome in row]
+    counts = ", ".join(f"{every.count(outcome)} {outcome}" for outcome in Outcome.__args__ if outcome in every)
+    return f"Of {len(every)} comparisons: {counts}."
+
+
+def older_reading(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """What the first reading of the first campaign said (see rnem.claims), beside what is said now, claim by claim.
+
+    Columns: claim, the verdict and the failures of then, the verdict and the inconclusive comparisons of now. And a
+    sentence: the day, the commit, and what became of the comparisons that were called failures.
+    """
+    kept = json.loads((data_root() / "verdicts" / "first-campaign.json").read_text(encoding="utf-8"))
+    now = table.set_index("claim")
+    rows, became = [], []
+    for claim in kept["claims"]:
+        then, outcomes = [c["outcome"] for c in claim["comparisons"]], now.loc[claim["claim"], "outcomes"]
+        became += [after for before, after in zip(then, outcomes, strict=True) if before == "fails"]
+        rows.append(
+            {
+                "claim": claim["claim"], "verdict then": claim["verdict"], "failed then": then.count("fails"),
+                "verdict now": now.loc[claim["claim"], "verdict"], "inconclusive now": outcomes.count("inconclusive"),
+            }
+        )  # fmt: skip
+    counts = ", ".join(f"{became.count(outcome)} are {outcome}" for outcome in Outcome.__args__ if outcome in became)
+    return pd.DataFrame(rows), (
+        f"On {kept['date']}, at commit {kept['commit']}, {len(became)} comparisons were called failures; of these "
+        f"{counts}."
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The scorecard as a MyST list table, each claim linked to its chapter."""
+    lines = [":::{list-table}", ":header-rows: 1", ":class: scorecard", ":widths: 22 15 43 20", ""]
+    lines += _row("claim", "theirs", "ours", "verdict")
+    for row in table.to_dict("records"):
+        title = f"**[{row['claim']}]({row['chapter']}.ipynb)**"
+        ours = _labels_once(row["ours"])
+        cost = (
+            f"{row['runs']} run{'s' * (row['runs'] > 1)}, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
+        )
+        command = f"`{_command(row['profile'], row['chapter'])}`"
+        badge = f"{{bdg-{BADGES[row['verdict']]}}}`{row['verdict']}`"
+        lines += _row(
+            f"{title}<br>{row['statement']}", row["theirs"], ours, f"{badge}<br>{row['profile']}, {cost}<br>{command}"
+        )
+    return "\n".join([*lines, ":::"])
+
+
+def _labels_once(described: list[str]) -> str:
+    """Comparisons below each other; what several in a row measure is said once."""
+    lines, before = [], None
+    for label, _, rest in (text.partition(": ") for text in described):
+        lines += [f"*{label}*"] * (label != before) + [rest]
+        before = label
+    return "<br>".join(lines)
+
+
+def _row(*cells_: str) -> list[str]:
+    return [f"{'*' if not number_ else ' '} - {text}" for number_, text in enumerate(cells_)]
+
+
+def progress(wanted: Iterable[RunConfig], found: Mapping[str, list[Run]]) -> pd.DataFrame:
+    """Per named run of a campaign: finished seeds of those wanted, updates, minutes so far."""
+    rows: dict[str, dict] = {}
+    finished = {(run.config.name, run.seed): run for runs in found.values() for run in runs}
+    for config in wanted:
+        row = rows.setdefault(
+            config.name,
+            {"run": config.name, "updates": config.training.updates, "seeds": "", "missing": "", "thread-minutes": 0.0},
+        )
+        run = finished.get((config.name, config.seed))
+        row["seeds" if run else "missing"] += f" {config.seed}"
+        row["thread-minutes"] += run.manifest["wall_seconds"] / 60 if run else 0.0
+    return pd.DataFrame(rows.values())

@@ -1,0 +1,26 @@
+"""Every figure of the book: one style, one named function per figure, and ``save``, which says where it came from.
+
+What several chapters use is here by name; what belongs to one chapter is in a module of its own.
+"""
+
+from rnem.figures import attention, authors_results, occlusion, rollouts, space_invaders
+from rnem.figures.curves import against, bars, by_components, per_step
+from rnem.figures.pictures import (
+    COMPONENT_COLOURS,
+    animation,
+    background,
+    competition,
+    component_colours,
+    film_strip,
+    grouping_rgb,
+    strips,
+)
+from rnem.figures.save import Picture, save
+from rnem.figures.style import LABELS, MODEL_COLOURS, MODEL_DASHES, QUANTITY_LABELS, WIDTH, style
+
+__all__ = [
+    "COMPONENT_COLOURS", "LABELS", "MODEL_COLOURS", "MODEL_DASHES", "QUANTITY_LABELS", "WIDTH", "Picture", "against",
+    "animation", "attention", "authors_results", "background", "bars", "by_components", "competition",
+    "component_colours", "film_strip", "grouping_rgb", "occlusion", "per_step", "rollouts", "save", "space_invaders",
+    "strips", "style",
+]  # fmt: skip

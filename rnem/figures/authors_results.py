@@ -1,0 +1,110 @@
+"""What the chapter on the authors' own videos shows: our runs beside the authors' model, as a figure and a table."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from rnem.analysis.authors_results import WINDOWS
+from rnem.evaluation.metrics import interval
+from rnem.figures.style import MODEL_COLOURS, WIDTH
+from rnem.model.config import MODEL_LABELS
+
+
+def shares(theirs: pd.DataFrame, ours: pd.DataFrame, window: str = "49-499") -> plt.Figure:
+    """Wrong pixels of the mixture over those of copying the last frame, a panel per video and a row per model.
+
+    ``theirs`` and ``ours`` are tables of rnem.analysis.authors_results. A ring is a seed, a dot with its bar mean and
+    95 % interval over seeds; the black diamond the authors' model. A vertical line at 1 is copying the last frame.
+    """
+    theirs, ours = (part[part["window"] == window] for part in (theirs, ours))
+    order = list(MODEL_COLOURS)
+    names = sorted(set(zip(ours["model"], ours["components"], strict=True)), key=lambda n: (order.index(n[0]), n[1]))
+    videos = list(dict.fromkeys([*theirs["video"], *ours["video"]]))
+    labels = ["authors' model", *(MODEL_LABELS[m] + (f", K = {k}" if k > 1 else "") for m, k in names)]
+    size = (WIDTH, 0.8 + 0.3 * len(labels))
+    figure, grid = plt.subplots(1, len(videos), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axes, video in zip(grid[0], videos, strict=True):
+        their = theirs[theirs["video"] == video]
+        axes.plot(their["wrong_mixture"] / their["copy_last"], np.zeros(len(their)), "D", color="black", ms=5)
+        for row, (model, components) in enumerate(names, 1):
+            part = ours[(ours["video"] == video) & (ours["model"] == model) & (ours["components"] == components)]
+            values = (part["wrong_mixture"] / part["copy_last"]).to_numpy(float)
+            if not len(values):
+                continue
+            mean, half = interval(values)
+            axes.plot(values, np.full(len(values), row), "o", mfc="none", color=MODEL_COLOURS[model], ms=4)
+            axes.errorbar(mean, row, xerr=None if np.isnan(half) else half, fmt="o", color=MODEL_COLOURS[model], ms=5)
+        axes.axvline(1, color=MODEL_COLOURS["copy_last"], dashes=(4, 2), lw=1)
+        axes.set(title=video, ylim=(len(labels) - 0.5, -0.5), xlabel="wrong pixels / copy last")
+        axes.set_xlim(left=0)
+    grid[0, 0].set_yticks(range(len(labels)), labels)
+    return figure
+
+
+def compare(theirs: pd.DataFrame, ours: pd.DataFrame, quantities: dict[str, str]) -> pd.DataFrame:
+    """A row per video, window and quantity, as text: the authors' model, and of each run name mean and half width.
+
+    ``quantities``: a key of QUANTITIES or a ratio of two (``wrong/copy_last``, formed per seed) -> what the table
+    calls it. Where there is no number stands a dash.
+    """
+    groups = dict(list(ours.groupby("run", sort=False)))
+    rows = []
+    for video in dict.fromkeys([*theirs["video"], *ours["video"]]):
+        for window in WINDOWS:
+            for quantity, label in quantities.items():
+                row = {"video": video, "window": window, "quantity": label}
+                for column, part in {"theirs": theirs, **groups}.items():
+                    part = part[(part["video"] == video) & (part["window"] == window)]
+                    row[column] = _text(_values(part, quantity), seeds=column != "theirs")
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _values(rows: pd.DataFrame, quantity: str) -> np.ndarray:
+    """One number a row; none where the quantity is not known, or is the grouping of a single component."""
+    above, _, below = quantity.partition("/")
+    if above not in rows:
+        return np.array([])
+    if above == "ari" and "components" in rows:
+        rows = rows[rows["components"] > 1]
+    return (rows[above] / rows[below] if below else rows[above]).dropna().to_numpy()
+
+
+def _text(values: np.ndarray, seeds: bool) -> str:
+    if not len(values):
+        return "–"
+    mean, half = interval(values)
+    digits = 2 if abs(mean) < 10 else 1
+    if not seeds:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} (one seed)" if len(values) == 1 else f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def summary(theirs: pd.DataFrame, ours: pd.DataFrame, run: str, window: str) -> str:
+    """Lines of Markdown, one a video: share of copy-last's wrong pixels, the authors' model and the runs ``run``."""
+    lines = []
+    for video in dict.fromkeys(theirs["video"]):
+        their, our = (part[(part["video"] == video) & (part["window"] == window)] for part in (theirs, ours))
+        values = _values(our[our["run"] == run], "wrong_mixture/copy_last")
+        share = _text(values, seeds=True) if len(values) else "not measured"
+        lines.append(
+            f"- `{video}`: the authors' model **{_text(_values(their, 'wrong_mixture/copy_last'), seeds=False)}**, "
+            f"`{run}` **{share}**."
+        )
+    head = "Wrong pixels as a share of those of copying the last frame, from frame 49 on (1: no better than copying):"
+    return f"{head}\n\n" + "\n".join(lines)
+
+
+def left_out(ours: pd.DataFrame, missing: dict[str, list[str]]) -> str:
+    """What the tables lack, and which runs stand in on curtain videos, Markdown."""
+    stand_ins = ours[ours["video"].str.startswith("curtain") & ~ours["run"].str.contains("curtain")]["run"]
+    lines = [
+        f"Not at hand and never measured, so left out: `{video}` for {', '.join(f'`{label}`' for label in labels)}."
+        for video, labels in missing.items()
+    ]
+    if len(stand_ins):
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(stand_ins))
+        lines.append(f"On the curtain video {names} saw no curtain in training: for them it is another world.")
+    return "\n\n".join(lines) if lines else "Every run was measured on every video for which it was trained."

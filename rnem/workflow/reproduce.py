@@ -1,0 +1,234 @@
+"""One command from an empty cache to a built book: train what a profile lacks, execute the chapters, build the pages.
+
+Each step finds out by itself what is already done, so that it can be stopped anywhere, even killed, and given again.
+The laptop's reproduction updates the book; that of another profile is an edition of it in a folder of its own
+(rnem.workflow.profiles).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fnmatch
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import filelock
+
+from rnem.book import chapters
+from rnem.book.parameters import Chosen
+from rnem.errors import UserError
+from rnem.runs.config import RunConfig
+from rnem.runs.experiments import RUNS
+from rnem.workflow import campaign, processes, profiles, speed
+
+MEASURED = {"smoke": 4.0, "laptop": 60.0, "long": 60.0, "paper": 60.0}
+"""Seconds for which training on a GPU is measured before it begins."""
+ESTIMATED = "times of training are estimated from its operations, at the speed of the finished runs on one CPU thread"
+"""Said of a plan for which nothing was measured."""
+BUILD_SECONDS = 60
+"""Of the pages: what it takes on two cores; only the estimate knows it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a reproduction has to do, and what it will cost on this machine."""
+
+    root: Path
+    """The book's sources."""
+    runs: list[campaign.Planned]
+    chapters: list[tuple[chapters.Status, float]]
+    """Each with the seconds that its published notebook took."""
+    jobs: int
+
+    def missing(self) -> list[campaign.Planned]:
+        return [each for each in self.runs if each.state == "missing"]
+
+    def stale(self) -> list[tuple[chapters.Status, float]]:
+        """Chapters that are out of date, by the rule of ``rnem chapter``."""
+        return [(status, seconds) for status, seconds in self.chapters if status.state != "fresh"]
+
+    def later(self) -> list[tuple[chapters.Status, float]]:
+        """Chapters that are fresh until a run that they show, and that is missing, is trained."""
+        names = [each.config.name for each in self.missing()]
+        fresh = [(status, seconds) for status, seconds in self.chapters if status.state == "fresh"]
+        return [pair for pair in fresh if any(_shows(pair[0].chapter, name) for name in names)]
+
+    def seconds(self) -> float:
+        """Wall time with ``jobs`` at once."""
+        work = sum(each.seconds for each in self.missing())
+        work += sum(seconds for _, seconds in self.stale() + self.later())
+        return work / self.jobs + BUILD_SECONDS
+
+
+def run(
+    chosen: Chosen,
+    out: Path | None,
+    *,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Reproduce a profile's book: exit code 0, or 1 where a run or a chapter failed, of which it says why."""
+    begun = time.monotonic()
+    with profiles.trial(out, chosen) as root:
+        todo = plan(root, chosen, jobs or speed.cores())
+        if todo.missing() and not dry_run and speed.uses_gpu(chosen.device):
+            todo = _measured(todo, chosen, jobs, say)
+        elif todo.missing():  # on a CPU a measurement would take minutes, and decide nothing but the estimate
+            say(ESTIMATED)
+        describe(todo, say)  # it reads the chapters of a trial, which are gone afterwards
+    if dry_run:
+        return 0
+    root = profiles.sources(out, chosen)
+    with alone(root):
+        profiles.bring_data(root, say)
+        failed = campaign.train(todo.runs, todo.jobs, accelerator=chosen.device, say=say)
+        trained = time.monotonic()
+        if not failed:
+            stale = sorted(plan(root, chosen, todo.jobs).stale(), key=lambda pair: -pair[1])  # the longest first
+            failed = execute([status.chapter.name for status, _ in stale], root, todo.jobs, say)
+        if failed:
+            say(f"{len(failed)} failed; what was finished stays, and the same command goes on from there")
+            return 1
+        executed = time.monotonic()
+        page = build(root)
+    times = {"training": trained - begun, "chapters": executed - trained, "pages": time.monotonic() - executed}
+    say(", ".join(f"{what} {seconds / 60:.1f} minutes" for what, seconds in times.items()))
+    say(f"The book is at {page.resolve()}")
+    return 0
+
+
+def _measured(todo: Plan, chosen: Chosen, jobs: int | None, say: Callable[[str], None]) -> Plan:
+    """The plan with costs measured on this machine's GPU, and as many trainings at once as that gains by."""
+    configs, seconds = [each.config for each in todo.missing()], MEASURED[chosen.profile]
+    say(f"measuring for about {seconds:.0f} s how fast this machine trains")
+    cost = speed.cost(configs, seconds, chosen.device)
+    costed = [
+        each if each.state != "missing" else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs
+    ]
+    jobs = jobs or speed.jobs(configs[0], seconds, chosen.device, say)
+    return dataclasses.replace(todo, runs=costed, jobs=jobs)
+
+
+def describe(todo: Plan, say: Callable[[str], None] = print) -> None:
+    """Say what there is to do, and what it costs."""
+    missing, stale, later = todo.missing(), todo.stale(), todo.later()
+    for each in missing:
+        say(f"  train    {each.label:42} {_time(each.seconds)}")
+    for each in todo.runs:
+        if each.state == "broken":
+            say(f"  broken   {each.label}: {each.problem}")
+    for status, seconds in stale:
+        say(f"  execute  {status.chapter.name:42} {_time(seconds) if seconds else ''}".rstrip())
+    for status, seconds in later:
+        say(f"  execute  {status.chapter.name:42} {_time(seconds):8} fresh until the runs above are trained")
+    training, chapters = sum(each.seconds for each in missing), sum(seconds for _, seconds in stale + later)
+    because = f", {len(later)} of them because of these runs" if later else ""
+    say(
+        f"{len(missing)} of {len(todo.runs)} runs to train ({_time(training)}), {len(stale + later)} of "
+        f"{len(todo.chapters)} chapters to execute ({_time(chapters)}{because}), the book to build: "
+        f"{todo.jobs} at a time, {_time(todo.seconds())}"
+    )
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+# ------------------------------------------------------------------------------------------------------------- planning
+
+
+def plan(root: Path, chosen: Chosen, jobs: int, cost: Callable[[RunConfig], float] | None = None) -> Plan:
+    """What is to be done for the book in ``root``; ``cost`` as in rnem.workflow.campaign.plan."""
+    planned = campaign.plan(chosen.profile, wanted=wanted(root, chosen), cost=cost)
+    original = {each.name: each for each in chapters.chapters()}
+    states = [(status, _seconds(original.get(status.chapter.name))) for status in chapters.status(root)]
+    return Plan(root, planned, states, jobs)
+
+
+def graph(out: Path, chosen: Chosen) -> dict:
+    """What is to be done as a graph, for a workflow engine (workflow/cluster/Snakefile), in an edition laid out for it.
+
+    ``runs``: missing run -> seconds; ``chapters``: chapter to execute -> the missing runs that it may show.
+    """
+    todo = plan(profiles.sources(out, chosen), chosen, 1)
+    wanting = [each for each in todo.runs if not each.finished]  # a broken one too: its training says what to do
+    shown = {
+        status.chapter.name: [each.label for each in wanting if _shows(status.chapter, each.config.name)]
+        for status, _ in todo.stale() + todo.later()
+    }
+    return {"runs": {each.label: each.seconds for each in wanting}, "chapters": shown}
+
+
+def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:
+    """The runs of the campaign that a chapter may show, at most ``chosen.seeds`` of each name where it is not 0.
+
+    And one run of each name that a chapter cannot do without and that the campaign does not have.
+    """
+    every = chapters.chapters(root)
+    found = [
+        run
+        for run in campaign.configs(chosen.profile)
+        if (not chosen.seeds or run.seed < chosen.seeds) and any(_shows(each, run.name) for each in every)
+    ]
+    declared = {chosen.declared_run(name) for each in every for name in each.declares()["runs"]}
+    return found + [RUNS[name] for name in sorted(declared & RUNS.keys() - {run.name for run in found})]
+
+
+def _shows(chapter: chapters.Chapter, name: str) -> bool:
+    patterns = map(chapter.chosen().declared_run, chapter.declares()["runs"])
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _seconds(chapter: chapters.Chapter | None) -> float:
+    """What the published notebook of a chapter took, where there is one."""
+    try:
+        return chapters.published(chapter).metadata["rnem"]["seconds"]
+    except (AttributeError, OSError, KeyError, ValueError):
+        return 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------- doing
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Hold the right to reproduce this book; UserError where another process does. A killed one lets go by itself."""
+    lock = root.parent / "_build" / "reproduce.lock"  # apart from those of chapters, of which one has this name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UserError(f"another `rnem reproduce` is at work on {root}") from None
+
+
+def execute(names: Iterable[str], root: Path, jobs: int, say: Callable[[str], None] = print) -> list[str]:
+    """Execute chapters, ``jobs`` at a time, each by a process of its own; what failed, a sentence each."""
+    variables = {"RNEM_BOOK": str(root.resolve()), "OMP_NUM_THREADS": str(max(speed.cores() // jobs, 1))}
+    failed = []
+    with contextlib.closing(processes.run(names, jobs, lambda name: ["chapter", name], variables)) as ended:
+        for name, problem, seconds in ended:
+            say(f"chapter {name}: {problem or f'executed in {seconds:.0f} s'}")
+            failed += [problem] * bool(problem)
+    return failed
+
+
+def build(root: Path) -> Path:
+    """The pages, from executed notebooks; the first of them. UserError where there is a warning."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", root, "-W", "--keep-going", "-q"]
+    variables = os.environ | {"RNEM_BOOK_EXECUTE": "never", "RNEM_BOOK": str(root.resolve())}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    page = root.parent / "_build" / "html" / "index.html"
+    if done.returncode or not page.exists():
+        lines = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise UserError(f"the book was not built: {lines[0] if lines else done.stderr.strip()[-300:]}")
+    return page

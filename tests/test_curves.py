@@ -1,0 +1,250 @@
+"""What is kept beside the runs: it is computed once, noticed when damaged, and pinned to numbers that it once gave."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rnem.analysis import cache
+from rnem.analysis import curves as analysis_curves
+from rnem.book import staleness
+from rnem.claims import measured
+from rnem.claims.poster import FIRST
+from rnem.claims.rules import Measure, decide
+from rnem.evaluation import evaluate
+from rnem.model.network import build
+from rnem.runs import code, experiments, provenance, store
+
+NAMES = ("smoke-balls4mass-rnem-k5", "smoke-balls4mass-nem-k5", "smoke-balls4mass-lstm")
+
+
+def untrained(name: str, seed: int, bces: list[float]) -> store.Run:
+    """A finished run with weights as they were drawn and a made-up history."""
+    torch.manual_seed(seed)
+    this = experiments.named(name).replace(seed=seed)
+    rows = [{"update": u, "sequences": 8 * u, "bce": bce} for u, bce in zip((10, 20, 30), bces, strict=True)]
+    return store.save(
+        this, weights=build(this.network).state_dict(), metrics=rows,
+        manifest={"wall_seconds": 1.0, "updates": 30, "sequences_seen": 240},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNEM_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def run(data):
+    return untrained(NAMES[0], 0, [9.0, 8.0, 7.0])
+
+
+def test_a_measure_is_computed_once_and_read_back_as_it_was(run):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return pd.DataFrame({"step": [1, 2], "bce": [1 / 3, 2e-9]})
+
+    first = cache.cached(run, "thing", "rnem.evaluation.metrics", compute, count=5)
+    again = cache.cached(run, "thing", "rnem.evaluation.metrics", compute, count=5)
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+    assert len(calls) == 1
+    np.testing.assert_allclose(first["bce"], [1 / 3, 2e-9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"module": "rnem.evaluation.ball_detection"}, {"count": 6}, {"what": "other"}])
+def test_other_code_or_another_setting_or_measure_is_another_file(run, change):
+    given = {"what": "thing", "module": "rnem.evaluation.metrics", "count": 5}
+    one = pd.DataFrame({"a": [1]})
+    cache.cached(run, compute=lambda: one, **given)
+    assert cache.cached(run, compute=lambda: one + 1, **(given | change))["a"][0] == 2
+
+
+def test_other_weights_are_measured_anew(run):
+    cache.cached(run, "thing", "rnem.evaluation.metrics", lambda: pd.DataFrame({"a": [1]}))
+    other = dataclasses.replace(run, manifest=run.manifest | {"digest": "of other weights"})
+    assert cache.cached(other, "thing", "rnem.evaluation.metrics", lambda: pd.DataFrame({"a": [2]}))["a"][0] == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda t: t.replace("0.5", "0.4"), lambda t: t[:-4], lambda t: "", lambda t: "{}\n"]
+)
+def test_a_damaged_file_is_noticed_and_computed_again(run, data, damage):
+    table = pd.DataFrame({"a": [0.5, 0.25]})
+    cache.cached(run, "thing", "rnem.evaluation.metrics", lambda: table)
+    (path,) = (data / "measures").rglob("*.csv")
+    path.write_text(damage(path.read_text()))
+    with pytest.warns(UserWarning, match="computed again"):
+        assert list(cache.cached(run, "thing", "rnem.evaluation.metrics", lambda: table)["a"]) == [0.5, 0.25]
+    assert list(cache.cached(run, "thing", "rnem.evaluation.metrics", lambda: 1 / 0)["a"]) == [0.5, 0.25]
+
+
+MEASURING = (
+    "attention", "grouping", "measures", "occlusion", "otherwise", "probe", "simulation", "sprites", "yardstick",
+)  # fmt: skip
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package's sources, which a test may edit."""
+    there = code.module_path("em").parent
+    copy = tmp_path / "rnem"
+    copy.mkdir()
+    for path in there.glob("*.py"):
+        (copy / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(staleness, "module_path", lambda name: copy / f"{name}.py")
+    cache.code.cache_clear()
+    yield copy
+    cache.code.cache_clear()
+
+
+def edit(path, before: str, after: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    cache.code.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "before", "after", "changes"),
+    [
+        ("metrics", "def ari(", "# The textbook's.\n\n\ndef ari(", False),
+        ("evaluate", "DRAWS = 5\n", "DRAWS = 5  # enough\n", False),
+        ("evaluate", '"""Sequences that are unrolled together;', '"""Unrolled together:', False),
+        ("evaluate", "DRAWS = 5\n", "DRAWS = 6\n", True),
+        ("em", "EPSILON = 1e-6", "EPSILON = 1e-5", True),  # imported through another
+        ("discs", "def match(", "def matched(", False),  # no curve is made of it
+        ("runs", "def best(", "def finest(", False),
+    ],
+)
+def test_the_key_follows_code_and_not_comments(run, package, module, before, after, changes):
+    calls = []
+
+    def measured() -> None:
+        cache.cached(run, "thing", "rnem.analysis.curves", lambda: calls.append(1) or pd.DataFrame({"a": [1]}))
+
+    measured()
+    edit(package / f"{module}.py", before, after)
+    measured()
+    assert len(calls) == 1 + changes
+
+
+def test_what_other_code_gave_goes_when_the_new_table_is_kept(run, package, data):
+    def measured(what: str, count: int) -> None:
+        cache.cached(run, what, "rnem.analysis.curves", lambda: pd.DataFrame({"a": [1]}), count=count)
+
+    def kept() -> set:
+        return set((data / "measures").rglob("*.csv"))
+
+    for what, count in (("thing", 1), ("thing", 2), ("thing-more", 1)):
+        measured(what, count)
+    before = kept()
+    (next(iter(before)).parent / "thing-of-mine.csv").write_text("not,ours\n")
+    edit(package / "evaluate.py", "DRAWS = 5", "DRAWS = 7")
+    measured("thing", 1)
+    assert len(kept() & before) == 2, "other settings and other measures stay"
+    assert len(kept()) == 4
+    measured("thing", 2)
+    measured("thing-more", 1)
+    assert len(kept() & before) == 0
+    assert len(kept()) == 4
+
+
+@pytest.mark.parametrize("module", MEASURING)
+def test_a_measures_code_is_what_decides_its_numbers(module):
+    behind = cache.behind(f"rnem.{module}")
+    assert {module, "evaluate", "em", "networks", "videos", "sequences"} <= set(behind)
+    unwanted = ("figures", "cells", "cli", "commands", "campaign", "claims", "scorecard", "evidence", "book", "train")
+    assert not [name for name in behind if name.startswith(unwanted)], "then every edit there makes all measures stale"
+    assert not set(cache.NEUTRAL) & set(behind)
+
+
+def test_a_module_that_is_missing_is_no_empty_one(package):
+    before = provenance.code_digest()
+    edit(package / "em.py", "from __future__", "# A comment.\nfrom __future__")
+    assert provenance.code_digest() == before
+    edit(package / "em.py", "EPSILON = 1e-6", "EPSILON = 1e-5")
+    assert provenance.code_digest() != before
+    (package / "optim.py").unlink()
+    with pytest.raises(FileNotFoundError, match=r"optim\.py"):
+        provenance.code_digest()
+
+
+def test_late_frames_are_those_of_the_claims():
+    assert (Measure.first, Measure.last) == (analysis_curves.FIRST, analysis_curves.LAST)
+
+
+def test_without_any_run_there_are_no_numbers():
+    assert measured.measurer({})("rnem-k5", Measure("bce")) == {}
+
+
+def test_curves_are_what_an_evaluation_gives(run):
+    curves = analysis_curves.curves(run, "balls4mass16", count=6, frames=9)
+    from rnem.videos.datasets import fixed
+
+    direct = evaluate.evaluate(run, fixed("balls4mass16", "test", 6, 9))
+    assert list(curves["step"]) == list(range(1, 9))
+    for quantity in ("bce", "wrong", "ari", "relational"):
+        np.testing.assert_allclose(curves[quantity], direct.curve(quantity), rtol=1e-5)
+
+
+def test_means_over_videos_weigh_each_number_of_balls_by_its_videos(run):
+    curves = analysis_curves.curves(run, "balls678mass16", count=7, frames=5, components=8)
+    assert set(curves["balls"]) <= {6, 7, 8}
+    assert len(set(curves["balls"])) > 1, "the first videos have several numbers of balls"
+    from rnem.videos.datasets import fixed
+
+    network = evaluate.load_network(run, components=8)
+    direct = evaluate.evaluate(network, fixed("balls678mass16", "test", 7, 5))
+    np.testing.assert_allclose(analysis_curves.over_videos(curves, ["step"])["bce"], direct.curve("bce"), rtol=1e-5)
+
+
+PINNED = {
+    "bce": 161.2,
+    "loss": 730.1,
+    "kl": 151.2,
+    "relational": 2.413,
+    "contact": 3.945,
+    "mixture": 154.5,
+    "wrong": 91.7,
+    "copy_last": 20.45,
+    "ari": 0.2368,
+}
+
+
+def test_the_numbers_of_a_fixed_network_are_what_they_once_were(run):
+    curves = analysis_curves.curves(run, "balls4mass16", count=4, frames=6)
+    row = curves[["bce", "loss", "kl", "relational", "contact", "mixture", "wrong", "copy_last", "ari"]].mean()
+    got = {name: float(f"{value:.4g}") for name, value in row.items()}
+    assert got == pytest.approx(PINNED, rel=2e-3), "a quantity changed its meaning: pin these if it is meant"
+
+
+def test_sequences_until_the_final_loss_of_another(data):
+    ours, goal = untrained(NAMES[0], 0, [9.0, 5.0, 4.0]), untrained(NAMES[2], 0, [9.0, 8.0, 6.0])
+    assert measured.sequences_until(ours, goal) == 160  # at update 20 it is below 6
+    assert measured.sequences_until(goal, goal) == 240
+    assert measured.sequences_until(goal, ours) == float("inf")
+
+
+def test_n_em_is_k_separate_rnns_and_r_nem_is_not(run, data):
+    assert measured.identity_difference(untrained(NAMES[1], 0, [3, 2, 1]), steps=4) < 1e-5
+
+
+def test_claims_are_decided_from_runs_seed_by_seed(data):
+    found = {
+        NAMES[0]: [untrained(NAMES[0], s, [9, 5, 4]) for s in (0, 1)],
+        NAMES[2]: [untrained(NAMES[2], 1, [9, 8, 6])],
+    }
+    measure = measured.measurer(found, count=3, frames=31)
+    accuracy = decide(FIRST["accuracy"], measure)
+    assert accuracy[0].seeds == (0, 1)
+    assert accuracy[1].seeds == (1,), "only seeds that both sides have"
+    assert accuracy[1].outcome == "untested"
+    table = analysis_curves.table(found[NAMES[0]][:1], "balls4mass16", count=3, frames=31)
+    mean = table.loc[table["step"].between(10, 29), "bce"].mean()
+    assert measure("rnem-k5", Measure("bce"))[0] == pytest.approx(mean, rel=1e-5)
+    assert decide(FIRST["efficiency"], measure)[0].compared == (160 / 240,)
