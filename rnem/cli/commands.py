@@ -321,7 +321,7 @@ class DataWrite:
         seed_in_range(self.seed)
         from tqdm import tqdm
 
-        from rnem.videos import datasets
+        from rnem.videos import datasets, hdf5
 
         name = f"{datasets.GAME}84" if self.name == datasets.GAME else self.name
         pieces = datasets.pieces(name, self.split, self.count, self.frames, self.seed)
