@@ -7,6 +7,8 @@ python benchmarks/inference.py --save    # also data/benchmarks/inference.json, 
 
 from __future__ import annotations
 
+from rnem.model.fast import on_path
+
 import argparse
 import json
 import os
@@ -44,7 +46,7 @@ def row(run_name: str, path: str, batch: int) -> dict:
     """Time of one step from frame to next prediction, and of a whole rollout, for a batch of videos."""
     run = experiments.named(run_name)
     torch.manual_seed(0)
-    network = build(run.network, path).to(memory_format=torch.channels_last).eval()
+    network = on_path(build(run.network), path).to(memory_format=torch.channels_last).eval()
     seen = datasets.generate(run.data, "test", 0, batch, sum(ROLLOUT) + 1)
     x = seen.features.float()
     flips, raw = evaluate.dice(seen, run.network.components)

@@ -61,8 +61,8 @@ def measure(case: Case) -> dict:
     torch.manual_seed(0)
     run = experiments.named(case.run)
     shape = dataclasses.replace(run.network, components=case.components)
-    network = build(shape, case.path).to(memory_format=torch.channels_last)
-    loss = em.TrainingLoss(network)
+    network = on_path(build(shape), case.path).to(memory_format=torch.channels_last)
+    loss = training_loss(network, case.path)
     optimizers = muon.optimizers(network, run.training.optimizer, run.training.lr, run.training.muon_lr)
     stream = datasets.Stream(run.data, case.steps + 1, case.batch, 0)
     size = network.shape.size

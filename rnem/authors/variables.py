@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from rnem.model.config import AUTOENCODERS, MODEL_LABELS, Autoencoder, NetworkConfig
+from rnem.model.config import AUTOENCODERS, MODEL_LABELS, MODELS, Autoencoder, NetworkConfig
 
 PREFIX = "R-RNNEM/"
 EMBEDDING = 10  # width of their action embedding
@@ -91,13 +91,15 @@ def _decoder(shape: Autoencoder, state: int) -> list[Variable]:
 
 def _core(config: NetworkConfig, code: int) -> list[Variable]:
     D = config.state
-    if config.model == "lstm":
+    if MODELS[config.model].interaction is None:
         cell = "layer_norm_basic_lstm_cell"
         gates = ("input", "transform", "forget", "output", "state")
         norms = [v for gate in gates for v in _norm(f"{cell}/{gate}", f"core.norms.{gate}", D)]
         return [Variable(f"{PREFIX}{cell}/kernel", (code + D, 4 * D), "core.gates.weight"), *norms]
-    if config.model in ("rnem", "rnem_noatt"):
+    if MODELS[config.model].interaction == "pairwise":
         out = _interaction(config, code)
+    elif MODELS[config.model].interaction != "identity":
+        raise ValueError(f"the authors have no {MODELS[config.model].label}, so it has no form in their layout")
     elif config.actions:
         raise ValueError("the authors' RNN-EM takes no actions, so this network has no form in their layout")
     else:
@@ -114,7 +116,7 @@ def _interaction(config: NetworkConfig, code: int) -> list[Variable]:
     layers = [("action", config.actions, E)] if config.actions else []
     layers += [("core.interaction.encode", D + E, D), ("core.interaction.core", 2 * D, D)]
     layers += [("core.interaction.context", D, D)]
-    if config.model == "rnem":
+    if MODELS[config.model].attention:
         attend = "core.interaction.attend"
         layers += [(f"{attend}.0", D, config.attention), (f"{attend}.1", config.attention, 1)]
     out = []

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rnem.authors.variables import canonical, infer, variables_of
+from rnem.model.fast import on_path
 from rnem.model.network import Network, build
 
 
@@ -27,7 +28,7 @@ def from_tensorflow(variables: Mapping[str, np.ndarray], components: int, *, pat
     arrays = canonical(variables)
     config = infer(arrays, components)
     with torch.random.fork_rng(devices=()):  # the fresh weights are overwritten, so let them leave no trace
-        network = build(config, path)
+        network = on_path(build(config), path)
     ours = {v.parameter: v.ours(arrays[v.name].astype(np.float32)) for v in variables_of(config)}
     network.load_state_dict({name: torch.tensor(np.ascontiguousarray(w)) for name, w in ours.items()})
     return network

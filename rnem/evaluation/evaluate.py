@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rnem.evaluation import metrics
 from rnem.model import em
+from rnem.model.fast import on_path
 from rnem.model.network import Network, build
 from rnem.runs.store import Run
 from rnem.videos.videos import Videos
@@ -72,7 +73,7 @@ def load_network(run: Run, path: str = "fast", *, components: int | None = None)
     config = run.config.network
     if components is not None and config.components > 1:
         config = dataclasses.replace(config, components=components)
-    network = build(config, path)
+    network = on_path(build(config), path)
     network.load_state_dict(run.weights())
     return network.to(memory_format=torch.channels_last).eval()
 

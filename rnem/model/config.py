@@ -5,15 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Model = Literal["rnem", "rnem_noatt", "nem", "rnn", "lstm"]
-MODELS: tuple[Model, ...] = ("rnem", "rnem_noatt", "nem", "rnn", "lstm")
-MODEL_LABELS = {
-    "rnem": "R-NEM",
-    "rnem_noatt": "R-NEM without attention",
-    "nem": "N-EM",
-    "rnn": "RNN",
-    "lstm": "LSTM",
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the table of models."""
+
+    label: str
+    """As the book calls it."""
+    interaction: str | None
+    """A key of rnem.model.interaction.INTERACTIONS; None for the LSTM, whose core has no Υ."""
+    attention: bool = False
+    """Whether Υ weights its effects by attention."""
+    several: bool = True
+    """Whether it has several components; the baselines have one (K = 1)."""
+
+
+MODELS = {
+    "rnem": Model("R-NEM", "pairwise", attention=True),
+    "rnem_noatt": Model("R-NEM without attention", "pairwise"),
+    "nem": Model("N-EM", "identity"),
+    "rnn": Model("RNN", "identity", several=False),
+    "lstm": Model("LSTM", None, several=False),
 }
+"""By the name that runs are named with: ``laptop-balls4mass-rnem-k5``."""
+MODEL_LABELS = {name: model.label for name, model in MODELS.items()}
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,8 @@ AUTOENCODERS: dict[str, Autoencoder] = {
 class NetworkConfig:
     """One model: R-NEM, one of its ablations or a baseline. RNN and LSTM are the K = 1 case."""
 
-    model: Model = "rnem"
+    model: str = "rnem"
+    """A key of MODELS."""
     components: int = 5
     """K; 1 for rnn and lstm."""
     autoencoder: str = "balls64"
@@ -69,9 +85,10 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ValueError(f"network.model is {self.model!r}, not one of {', '.join(MODELS)}")
-        if self.components < 1 or (self.model in ("rnn", "lstm") and self.components != 1):
+        if self.components < 1 or (not MODELS[self.model].several and self.components != 1):
             raise ValueError(
-                f"network.components is {self.components}: {self.model} needs 1 where it is rnn or lstm, else >= 1"
+                f"network.components is {self.components}: {self.model} needs "
+                f"{'at least 1' if MODELS[self.model].several else '1'}"
             )
         if self.autoencoder not in AUTOENCODERS:
             raise ValueError(f"network.autoencoder is {self.autoencoder!r}, not one of {', '.join(AUTOENCODERS)}")

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from rnem.model import fast
 from rnem.model.network import Network
 
 EPSILON = 1e-6  # of the E-step and of the clips in the loss
@@ -214,13 +213,12 @@ def pixel_step(
 class TrainingLoss(nn.Module):
     """The network unrolled over a batch: mean over the T-1 steps of the loss, nats per frame."""
 
-    def __init__(self, network: Network, backend: str = "inductor") -> None:
-        """``backend``: torch.compile's, for a network of path ``compiled``."""
+    to_pixels = staticmethod(pixel_step)
+
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self._step = network.forward
-        if network.path == "compiled":
-            self._step = torch.compile(network.forward, backend=backend)
+        self.step = network.forward
 
     def forward(
         self,
@@ -242,11 +240,9 @@ class TrainingLoss(nn.Module):
         if carried is not None:
             start = start.where(fresh, carried)
         theta, inputs = start.theta, start.inputs
-        to_pixels = pixel_step if self.network.path == "plain" else fast.pixel_step
-        with fast.unrolling(self.network, linear=self.network.path == "fast"):
-            for t in range(len(features) - 1):
-                action = None if actions is None else self.network.embed(actions[t])
-                logits, theta = self._step(inputs, theta, action)
-                loss_t, inputs = to_pixels(logits.to(features.dtype), features[t + 1], noisy[t + 1], EPSILON)
-                losses.append(loss_t)
+        for t in range(len(features) - 1):
+            action = None if actions is None else self.network.embed(actions[t])
+            logits, theta = self.step(inputs, theta, action)
+            loss_t, inputs = self.to_pixels(logits.to(features.dtype), features[t + 1], noisy[t + 1], EPSILON)
+            losses.append(loss_t)
         return torch.stack(losses).mean(), Carried(theta, inputs).detach()

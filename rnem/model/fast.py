@@ -1,18 +1,24 @@
 """The fast path: the same mathematics as the plain layers and losses, arranged for less arithmetic and memory traffic.
 
-Each function names the plain code it replaces; tests hold both together (float64 to 1e-9), and weights are the same.
+:func:`accelerate` swaps the class of each layer of a plain network for one of these, over the same weights. Each names
+the plain code that it replaces; tests hold both together (float64 to 1e-9).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
+
+from rnem.model import em, interaction, layers
+from rnem.model.network import Network
 
 
 def strided_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: int, before: int, after: int) -> Tensor:
@@ -63,33 +69,6 @@ def upsampled_conv(x: Tensor, phases: Tensor, bias: Tensor, factor: int) -> Tens
     N, _, h, w = y.shape
     y = y.permute(0, 2, 3, 1).reshape(N, h, w, factor, factor, out).transpose(2, 3)  # (N,h,factor,w,factor,O)
     return y.reshape(N, h * factor, w * factor, out).permute(0, 3, 1, 2)
-
-
-# In place: their backward passes need the result only, so that the normalised values are not kept beside it.
-_ACTIVATIONS = {
-    "linear": lambda x: x,
-    "relu": torch.relu_,
-    "elu": lambda x: F.elu(x, inplace=True),
-    "tanh": torch.tanh_,
-    "sigmoid": torch.sigmoid_,
-}
-
-
-def norm_act(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float, activation: str) -> Tensor:
-    """Layer normalisation over all non-batch axes (gain and bias per channel), then the activation."""
-    if x.ndim == 2:  # the same moments, in a kernel made for rows
-        return _ACTIVATIONS[activation](F.layer_norm(x, x.shape[1:], gain, bias, epsilon))
-    return _ACTIVATIONS[activation](F.group_norm(x, 1, gain, bias, epsilon))
-
-
-def pairs_dense(e: Float[Tensor, "B K E"], others: Tensor, layer, epsilon: float) -> Tensor:
-    """core([e_k ; e_i]) for all pairs, (B*K*(K-1),E): one product per component and side instead of one per pair."""
-    E = e.shape[-1]
-    weight = layer.linear.weight
-    focus = F.linear(e, weight[:, :E], layer.linear.bias)  # (B,K,E)
-    context = F.linear(e, weight[:, E:])  # (B,K,E)
-    pairs = focus[:, :, None] + context[:, others]  # (B,K,K-1,E)
-    return norm_act(pairs.flatten(0, 2), layer.norm.weight, layer.norm.bias, epsilon, layer.activation)
 
 
 class _PixelStep(Function):
@@ -170,36 +149,161 @@ class _Shared(Function):
         return gradients.T @ inputs, gradients.sum(0), None
 
 
+# --------------------------------------------------------------------------------------------------------- the layers
+
+_SHARED: ContextVar[dict[nn.Module, object] | None] = ContextVar("shared", default=None)
+"""What the steps of the unroll that is under way share, by layer: it belongs to the call, not to the layers."""
+
+
 class Linear(nn.Linear):
-    """nn.Linear that, between ``begin`` and ``end``, computes its gradient once for all calls."""
+    """Like nn.Linear, but within :func:`unrolling` its gradient is computed once for all steps."""
 
-    _shared: tuple[Tensor, Tensor, Tensor, list] | None = None
-
-    def begin(self) -> None:
+    def share(self) -> tuple[Tensor, Tensor, Tensor, list]:
         uses: list[tuple[Tensor, Tensor]] = []
-        self._shared = (*_Shared.apply(self.weight, self.bias, uses), uses)
-
-    def end(self) -> None:
-        self._shared = None
+        return (*_Shared.apply(self.weight, self.bias, uses), uses)
 
     def forward(self, x: Tensor) -> Tensor:
+        shared = (_SHARED.get() or {}).get(self)
         # Under autocast the library's own layer decides on the precision.
-        if self._shared is None or torch.is_autocast_enabled(x.device.type):
+        if shared is None or torch.is_autocast_enabled(x.device.type):
             return super().forward(x)
-        return _StepLinear.apply(x, *self._shared)
+        return _StepLinear.apply(x, *shared)
+
+
+class Norm(layers.Norm):
+    """Like layers.Norm; rows go through a kernel made for rows, which computes the same moments."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            return F.layer_norm(x, x.shape[1:], self.weight, self.bias, layers.NORM_EPSILON)
+        return super().forward(x)
+
+
+class Activation(layers.Activation):
+    """Like layers.Activation, in place: its backward pass needs the result only, so what it replaces is not kept."""
+
+    FUNCTIONS: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {
+        "linear": lambda x: x,
+        "relu": torch.relu_,
+        "elu": lambda x: F.elu(x, inplace=True),
+        "tanh": torch.tanh_,
+        "sigmoid": torch.sigmoid_,
+    }
+
+
+class StridedConv(layers.StridedConv):
+    """Like layers.StridedConv, by :func:`strided_conv`."""
+
+    def convolve(self, x: Tensor) -> Tensor:
+        stride = self.conv.stride[0]
+        before, after = layers.same_padding(x.shape[-1], self.conv.kernel_size[0], stride)
+        return strided_conv(x, self.conv.weight, self.conv.bias, stride, before, after)
+
+
+class UpsampledConv(layers.UpsampledConv):
+    """Like layers.UpsampledConv, by :func:`upsampled_conv` where the size is a multiple of its input's.
+
+    Where it is none (10 to 21), phases differ from pixel to pixel.
+    """
+
+    def share(self) -> dict[int, Tensor]:
+        """Return phase kernels by factor, filled when a step first needs them."""
+        return {}
+
+    def convolve(self, x: Tensor) -> Tensor:
+        factor, rest = divmod(self.size, x.shape[-1])
+        if rest:
+            return super().convolve(x)
+        phases = (_SHARED.get() or {}).get(self, {})
+        if factor not in phases:
+            before, _ = layers.same_padding(self.size, self.conv.kernel_size[0], 1)
+            phases[factor] = phase_kernels(self.conv.weight, factor, before)
+        return upsampled_conv(x, phases[factor], self.conv.bias, factor)
+
+
+class Pairwise(interaction.Pairwise):
+    """Like interaction.Pairwise; core([e_k ; e_i]) takes one product per component and side, not one per pair."""
+
+    def pairs(self, e: Float[Tensor, "B K D"], others: Tensor) -> Float[Tensor, "N D"]:
+        D = e.shape[-1]
+        weight = self.core.linear.weight
+        focus = F.linear(e, weight[:, :D], self.core.linear.bias)  # (B,K,D)
+        context = F.linear(e, weight[:, D:])  # (B,K,D)
+        pairs = focus[:, :, None] + context[:, others]  # (B,K,K-1,D)
+        return self.core.activation(self.core.norm(pairs.flatten(0, 2)))
+
+
+FAST: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Linear,
+    layers.Norm: Norm,
+    layers.Activation: Activation,
+    layers.StridedConv: StridedConv,
+    layers.UpsampledConv: UpsampledConv,
+    interaction.Pairwise: Pairwise,
+}
+"""Plain layer -> its fast form. A layer that has none, such as a new interaction, stays as it is."""
+
+
+def accelerate(network: Network) -> Network:
+    """Swap the layers of a network for their fast forms, in place, and return it; weights and their names stay."""
+    for module in network.modules():
+        if type(module) in FAST and not (type(module) is nn.Linear and module.bias is None):
+            module.__class__ = FAST[type(module)]
+    return network
 
 
 @contextmanager
 def unrolling(network: nn.Module, *, linear: bool = True) -> Iterator[None]:
-    """What all steps of an unroll share is computed once: phase kernels, and (``linear``) dense layers' gradients.
+    """Compute what all steps of an unroll share once: phase kernels, and (``linear``) dense layers' gradients.
 
     Weights must stay as they are until it is left.
     """
-    parts = [m for m in network.modules() if hasattr(m, "begin") and (linear or not isinstance(m, Linear))]
-    for part in parts:
-        part.begin()
+    parts = [m for m in network.modules() if hasattr(m, "share") and (linear or not isinstance(m, Linear))]
+    token = _SHARED.set({part: part.share() for part in parts})
     try:
         yield
     finally:
-        for part in parts:
-            part.end()
+        _SHARED.reset(token)
+
+
+# ---------------------------------------------------------------------------------------------------- training's loss
+
+
+class TrainingLoss(em.TrainingLoss):
+    """Like em.TrainingLoss, of an accelerated network."""
+
+    to_pixels = staticmethod(pixel_step)
+
+    def forward(self, *batch) -> tuple[Tensor, em.Carried]:
+        with unrolling(self.network):
+            return super().forward(*batch)
+
+
+class CompiledTrainingLoss(TrainingLoss):
+    """The same with each step of the network compiled by torch.compile, for GPUs."""
+
+    def __init__(self, network: Network, backend: str = "inductor") -> None:
+        super().__init__(network)
+        self.step = torch.compile(network.forward, backend=backend)
+
+    def forward(self, *batch) -> tuple[Tensor, em.Carried]:
+        with unrolling(self.network, linear=False):
+            return em.TrainingLoss.forward(self, *batch)
+
+
+PATHS: dict[str, type[em.TrainingLoss]] = {
+    "plain": em.TrainingLoss, "fast": TrainingLoss, "compiled": CompiledTrainingLoss,
+}  # fmt: skip
+"""A run's ``training.path``: implementations of one mathematics, which differ in rounding."""
+
+
+def on_path(network: Network, path: str) -> Network:
+    """Return a plain network as a path of PATHS has it: accelerated where that is not plain. ValueError for others."""
+    if path not in PATHS:
+        raise ValueError(f"path is {path!r}, and must be one of {', '.join(PATHS)}")
+    return network if path == "plain" else accelerate(network)
+
+
+def training_loss(network: Network, path: str) -> em.TrainingLoss:
+    """Return the loss of a network that is on this path already."""
+    return PATHS[path](network)

@@ -1,6 +1,6 @@
 """The interaction function Υ: how the other components influence a component.
 
-Source: equations of the paper's section 2.2 (arXiv 1802.10353) and the authors' network.py.
+Source: section 2.2 of the paper (arXiv 1802.10353) and the authors' network.py.
 """
 
 from __future__ import annotations
@@ -9,43 +9,45 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnem.model import fast
-from rnem.model.layers import NORM_EPSILON, Dense
-
-# ------------------------------------------------------------------------------------------------- interaction Υ
+from rnem.model.layers import Dense
 
 
-class Identity(nn.Module):
+class Interaction(nn.Module):
+    """Υ: from the states of all components to what each component's update reads instead of its own."""
+
+    width: int
+    """E, width of what it gives; ``attention`` is att_ki of the last call without gradient, (B,K,K), or None."""
+    attention: Float[Tensor, "B K K"] | None = None
+
+    def forward(self, theta: Float[Tensor, "B K D"], action: Float[Tensor, "B K A"] | None) -> Float[Tensor, "B K E"]:
+        raise NotImplementedError
+
+
+class Identity(Interaction):
     """Υ = identity: components do not influence each other (N-EM, and with K = 1 the RNN)."""
 
-    def __init__(self, state: int) -> None:
+    def __init__(self, state: int, attention: int, actions: int) -> None:
         super().__init__()
         self.width = state
-        self.attention: Tensor | None = None
 
     def forward(self, theta: Float[Tensor, "B K D"], action: Tensor | None) -> Float[Tensor, "B K D"]:
         return theta
 
 
-class Pairwise(nn.Module):
+class Pairwise(Interaction):
     """Υ of R-NEM: the sum over all other components of one function of (focus, context), weighted by attention."""
 
-    def __init__(self, state: int, attention: int, actions: int, *, path: str) -> None:
+    def __init__(self, state: int, attention: int, actions: int) -> None:
         super().__init__()
-        self.width, self.path = 2 * state, path
-        self.encode = Dense(state + actions, state, "relu", path=path)
-        self.core = Dense(2 * state, state, "relu", path=path)
-        self.context = Dense(state, state, "relu", path=path)
+        self.width = 2 * state
+        self.encode = Dense(state + actions, state, "relu")
+        self.core = Dense(2 * state, state, "relu")
+        self.context = Dense(state, state, "relu")
         self.attend = (
-            nn.Sequential(
-                Dense(state, attention, "tanh", path=path),
-                Dense(attention, 1, "sigmoid", norm=False, path=path),
-            )
+            nn.Sequential(Dense(state, attention, "tanh"), Dense(attention, 1, "sigmoid", norm=False))
             if attention
             else None
         )
-        self.attention: Tensor | None = None
-        """att_ki of the last call, (B,K,K) with zeros on the diagonal; None without attention."""
 
     def forward(self, theta: Float[Tensor, "B K D"], action: Tensor | None) -> Float[Tensor, "B K 2*D"]:
         B, K, _ = theta.shape
@@ -56,13 +58,8 @@ class Pairwise(nn.Module):
         e = self.encode(theta.flatten(0, 1)).view(B, K, -1)
         if K == 1:
             return torch.cat([e, torch.zeros_like(e)], 2)
-        others = _others(K, e.device)  # (K,K-1)
-        if self.path == "fast":
-            core = fast.pairs_dense(e, others, self.core, NORM_EPSILON)  # (B*K*(K-1),D)
-        else:
-            focus = e[:, :, None].expand(B, K, K - 1, -1)  # (B,K,K-1,D)
-            context = e[:, others]  # (B,K,K-1,D)
-            core = self.core(torch.cat([focus, context], 3).flatten(0, 2))  # (B*K*(K-1),D)
+        others = all_others(K, e.device)  # (K,K-1)
+        core = self.pairs(e, others)  # (B*K*(K-1),D)
         effects = self.context(core)
         if self.attend is not None:
             weight = self.attend(core)  # (B*K*(K-1),1)
@@ -72,8 +69,19 @@ class Pairwise(nn.Module):
         effect = effects.view(B, K, K - 1, -1).sum(2)
         return torch.cat([e, effect], 2)
 
+    def pairs(self, e: Float[Tensor, "B K D"], others: Tensor) -> Float[Tensor, "N D"]:
+        """Return core([e_k ; e_i]) for all pairs k, i, N = B*K*(K-1)."""
+        B, K, _ = e.shape
+        focus = e[:, :, None].expand(B, K, K - 1, -1)  # (B,K,K-1,D)
+        context = e[:, others]  # (B,K,K-1,D)
+        return self.core(torch.cat([focus, context], 3).flatten(0, 2))  # (B*K*(K-1),D)
 
-def _others(K: int, device: torch.device) -> Tensor:
-    """(K,K-1): row k lists the components other than k, in ascending order."""
+
+INTERACTIONS: dict[str, type[Interaction]] = {"identity": Identity, "pairwise": Pairwise}
+"""By the name that the table of models uses (rnem.model.config.MODELS); built as ``(state, attention, actions)``."""
+
+
+def all_others(K: int, device: torch.device) -> Tensor:
+    """Return (K,K-1): row k lists the components other than k, in ascending order."""
     index = torch.arange(K, device=device)
     return (index[:, None] + 1 + torch.arange(K - 1, device=device)[None]).remainder(K).sort(1).values

@@ -1,8 +1,6 @@
 """The network: encode a masked difference, update K states that influence each other, decode K predictions.
 
-Sizes and constants are the authors' (github.com/sjoerdvansteenkiste/Relational-NEM, network.py); every layer exists in
-a plain and in a fast implementation of the same mathematics over the same weights, chosen by ``path``; ``compiled`` is
-the fast one, which training hands to torch.compile.
+Sizes and constants are the authors' (github.com/sjoerdvansteenkiste/Relational-NEM, network.py).
 """
 
 from __future__ import annotations
@@ -11,9 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnem.model.config import AUTOENCODERS, Autoencoder, NetworkConfig
-from rnem.model.interaction import Identity, Pairwise
-from rnem.model.layers import Dense, Norm, StridedConv, UpsampledConv, _linear, _norm_act
+from rnem.model.config import AUTOENCODERS, MODELS, Autoencoder, NetworkConfig
+from rnem.model.interaction import INTERACTIONS, Interaction
+from rnem.model.layers import Activation, Dense, Norm, StridedConv, UpsampledConv, glorot
+
+EMBEDDED = 10
+"""Width of the authors' action embedding."""
+
 
 # ------------------------------------------------------------------------------------------------- encoder and decoder
 
@@ -21,14 +23,14 @@ from rnem.model.layers import Dense, Norm, StridedConv, UpsampledConv, _linear, 
 class Encoder(nn.Module):
     """Masked difference (N,1,H,W) -> code (N,C): strided convolutions, then one dense layer; ELU throughout."""
 
-    def __init__(self, shape: Autoencoder, *, path: str) -> None:
+    def __init__(self, shape: Autoencoder) -> None:
         super().__init__()
         self.convs = nn.ModuleList()
         channels, size = 1, shape.size
         for kernel, stride, width in shape.convs:
-            self.convs.append(StridedConv(channels, width, kernel, stride, path=path))
+            self.convs.append(StridedConv(channels, width, kernel, stride))
             channels, size = width, -(-size // stride)
-        self.dense = Dense(size * size * channels, shape.code, "elu", path=path)
+        self.dense = Dense(size * size * channels, shape.code, "elu")
 
     def forward(self, x: Float[Tensor, "N 1 H W"]) -> Float[Tensor, "N C"]:
         for conv in self.convs:
@@ -39,21 +41,21 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """State (N,D) -> logits of the Bernoulli means (N,1,H,W): two dense layers, then upsampled convolutions; ReLU."""
 
-    def __init__(self, shape: Autoencoder, state: int, output_bias: float, *, path: str) -> None:
+    def __init__(self, shape: Autoencoder, state: int, output_bias: float) -> None:
         super().__init__()
         self.grid, self.channels = shape.grid, shape.channels
         self.dense = nn.ModuleList(
             [
-                Dense(state, shape.code, "relu", path=path),
-                Dense(shape.code, shape.grid**2 * shape.channels, "relu", path=path),
+                Dense(state, shape.code, "relu"),
+                Dense(shape.code, shape.grid**2 * shape.channels, "relu"),
             ]
         )
         self.convs = nn.ModuleList()
-        channels, grid = shape.channels, shape.grid
+        channels = shape.channels
         for i, (size, kernel, width) in enumerate(shape.ups):
             last = i == len(shape.ups) - 1
-            self.convs.append(UpsampledConv(channels, width, kernel, grid, size, norm=not last, path=path))
-            channels, grid = width, size
+            self.convs.append(UpsampledConv(channels, width, kernel, size, norm=not last))
+            channels = width
         nn.init.constant_(self.convs[-1].conv.bias, output_bias)
 
     def forward(self, theta: Float[Tensor, "N D"]) -> Float[Tensor, "N 1 H W"]:
@@ -70,31 +72,28 @@ class Decoder(nn.Module):
 class RecurrentCore(nn.Module):
     """new_k = W [Υ(theta)_k ; encode(input_k) ; action]; carried sigmoid(new_k), decoded sigmoid(LN(new_k))."""
 
-    def __init__(self, interaction: Identity | Pairwise, code: int, state: int, actions: int, *, path: str) -> None:
+    def __init__(self, interaction: Interaction, code: int, state: int, actions: int) -> None:
         super().__init__()
         self.interaction = interaction
         self.carried = state
-        self.update = _linear(interaction.width + code + actions, state, path)
-        nn.init.xavier_uniform_(self.update.weight)
-        nn.init.zeros_(self.update.bias)
+        self.update = glorot(nn.Linear(interaction.width + code + actions, state))
         self.norm = Norm(state)
-        self.path = path
+        self.activation = Activation("sigmoid")
 
     def forward(self, theta: Float[Tensor, "B K D"], code: Float[Tensor, "B K C"], action: Tensor | None = None):
         """Next state (B,K,D) and what the decoder reads (B*K,D)."""
         parts = [self.interaction(theta, action), code] + ([] if action is None else [action])
         new = self.update(torch.cat(parts, 2).flatten(0, 1))  # (B*K,D)
-        return torch.sigmoid(new).view_as(theta), _norm_act(new, self.norm, "sigmoid", self.path)
+        return torch.sigmoid(new).view_as(theta), self.activation(self.norm(new))
 
 
 class LSTMCore(nn.Module):
     """Layer-normalised LSTM of TensorFlow 1: tanh, forget bias 1, gates i j f o without bias, normalised c carried."""
 
-    def __init__(self, code: int, state: int, actions: int, *, path: str) -> None:
+    def __init__(self, code: int, state: int, actions: int) -> None:
         super().__init__()
-        self.carried, self.path = 2 * state, path
-        self.gates = nn.Linear(code + actions + state, 4 * state, bias=False)
-        nn.init.xavier_uniform_(self.gates.weight)
+        self.carried = 2 * state
+        self.gates = glorot(nn.Linear(code + actions + state, 4 * state, bias=False))
         self.norms = nn.ModuleDict({name: Norm(state) for name in ("input", "transform", "forget", "output", "state")})
 
     def forward(self, theta: Float[Tensor, "B K 2*D"], code: Float[Tensor, "B K C"], action: Tensor | None = None):
@@ -102,13 +101,10 @@ class LSTMCore(nn.Module):
         c, h = theta.flatten(0, 1).chunk(2, 1)
         inputs = [code.flatten(0, 1), *([] if action is None else [action.flatten(0, 1)]), h]
         gates = self.gates(torch.cat(inputs, 1)).chunk(4, 1)  # 4 x (B*K,D)
-        i, j, f, o = (self._norm(n, g) for n, g in zip(("input", "transform", "forget", "output"), gates, strict=True))
-        c = self._norm("state", c * torch.sigmoid(f + 1) + torch.sigmoid(i) * torch.tanh(j))
+        i, j, f, o = (self.norms[n](g) for n, g in zip(("input", "transform", "forget", "output"), gates, strict=True))
+        c = self.norms["state"](c * torch.sigmoid(f + 1) + torch.sigmoid(i) * torch.tanh(j))
         h = torch.tanh(c) * torch.sigmoid(o)
         return torch.cat([c, h], 1).view_as(theta), h
-
-    def _norm(self, name: str, x: Tensor) -> Tensor:
-        return _norm_act(x, self.norms[name], "linear", self.path)
 
 
 # ------------------------------------------------------------------------------------------------- the whole
@@ -117,26 +113,14 @@ class LSTMCore(nn.Module):
 class Network(nn.Module):
     """One step of all K components: masked differences and states in, states and logits of the next frame out."""
 
-    def __init__(self, config: NetworkConfig, path: str = "fast") -> None:
+    def __init__(
+        self, config: NetworkConfig, encoder: Encoder, core: RecurrentCore | LSTMCore, decoder: Decoder,
+        action: Dense | None = None,
+    ):  # fmt: skip
+        """``action`` embeds the videos' actions, where the network takes any."""
         super().__init__()
-        if path not in ("fast", "plain", "compiled"):
-            raise ValueError(f"path is {path!r}, and must be 'fast', 'plain' or 'compiled'")
-        shape = AUTOENCODERS[config.autoencoder]
-        self.config, self.shape, self.path = config, shape, path
-        path = "plain" if path == "plain" else "fast"
-        embedded = 10 if config.actions else 0  # width of the authors' action embedding
-        self.action = Dense(config.actions, embedded, "relu", path=path) if config.actions else None
-        self.encoder = Encoder(shape, path=path)
-        if config.model == "lstm":
-            self.core: nn.Module = LSTMCore(shape.code, config.state, embedded, path=path)
-        else:
-            if config.model in ("rnem", "rnem_noatt"):
-                attention = config.attention if config.model == "rnem" else 0
-                interaction: nn.Module = Pairwise(config.state, attention, embedded, path=path)
-            else:
-                interaction = Identity(config.state)
-            self.core = RecurrentCore(interaction, shape.code, config.state, embedded, path=path)
-        self.decoder = Decoder(shape, config.state, config.output_bias, path=path)
+        self.config, self.shape = config, AUTOENCODERS[config.autoencoder]
+        self.action, self.encoder, self.core, self.decoder = action, encoder, core, decoder
 
     @property
     def attention(self) -> Tensor | None:
@@ -173,6 +157,20 @@ class Network(nn.Module):
         return self.decoder(read).view(inputs.shape), theta
 
 
-def build(config: NetworkConfig, path: str = "fast") -> Network:
-    """The network of a config, with fresh weights from torch's global generator."""
-    return Network(config, path)
+def build(config: NetworkConfig) -> Network:
+    """Return the plain network of a config, with fresh weights from torch's global generator.
+
+    rnem.model.fast.accelerate makes it fast. ValueError where the config names no model of MODELS (in NetworkConfig).
+    """
+    shape, model = AUTOENCODERS[config.autoencoder], MODELS[config.model]
+    embedded = EMBEDDED if config.actions else 0
+    # Weights are drawn in this order, which is part of what a seed means.
+    action = Dense(config.actions, embedded, "relu") if config.actions else None
+    encoder = Encoder(shape)
+    if model.interaction is None:
+        core: RecurrentCore | LSTMCore = LSTMCore(shape.code, config.state, embedded)
+    else:
+        attention = config.attention if model.attention else 0
+        interaction = INTERACTIONS[model.interaction](config.state, attention, embedded)
+        core = RecurrentCore(interaction, shape.code, config.state, embedded)
+    return Network(config, encoder, core, Decoder(shape, config.state, config.output_bias), action)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnem.model import em
+from rnem.model import em, fast
 from rnem.model.network import Network
 
 WARM_UP = 3
@@ -25,7 +25,7 @@ class Gradients:
         """Record with a batch as TrainingLoss takes it: features, flips, raw[, actions[, carried, fresh]]."""
         self.parameters = list(network.parameters())
         self.inputs = [None if each is None else each.clone() for each in _tensors(batch)]
-        model = em.TrainingLoss(network)
+        model = fast.TrainingLoss(network)
 
         def gradients() -> tuple[Tensor, em.Carried]:
             for p in self.parameters:

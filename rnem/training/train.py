@@ -18,6 +18,7 @@ from rnem import errors
 from rnem.errors import TrainingError
 from rnem.evaluation import evaluate
 from rnem.model import em
+from rnem.model.fast import on_path, training_loss
 from rnem.model.network import Network, build
 from rnem.runs import files, provenance, store
 from rnem.runs.config import RunConfig, TrainingConfig
@@ -112,11 +113,12 @@ class _Training:
         self.folder = store.work_folder(config, root)
         torch.manual_seed(config.seed)  # weights are drawn on the CPU: the same for every device
         # Images are kept channels last, which convolutions on a CPU and on tensor cores prefer.
-        self.network: Network = build(config.network, self.training.path).to(memory_format=torch.channels_last)
+        self.network: Network = on_path(build(config.network), self.training.path)
+        self.network.to(memory_format=torch.channels_last)
         self.optimizers = muon.optimizers(
             self.network, self.training.optimizer, self.training.lr, self.training.muon_lr
         )
-        self.model, *self.optimizers = fabric.setup(em.TrainingLoss(self.network), *self.optimizers)
+        self.model, *self.optimizers = fabric.setup(training_loss(self.network, self.training.path), *self.optimizers)
         self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
         self.stream = datasets.Stretches(
             config.data, self.training.steps, self.training.batch, config.seed, self.training.stretches, fabric.device

@@ -152,7 +152,7 @@ def operations(run: RunConfig) -> float:
 
 @functools.cache
 def _operations_of_a_step(network: config.NetworkConfig) -> int:
-    net = build(network, "plain")
+    net = build(network)
     size = config.AUTOENCODERS[network.autoencoder].size
     inputs = torch.zeros(1, network.components, 1, size, size)
     action = torch.zeros(1, network.components, 10) if network.actions else None
