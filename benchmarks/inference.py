@@ -7,8 +7,6 @@ python benchmarks/inference.py --save    # also data/benchmarks/inference.json, 
 
 from __future__ import annotations
 
-from rnem.model.fast import on_path
-
 import argparse
 import json
 import os
@@ -20,6 +18,7 @@ import torch
 
 from rnem.evaluation import evaluate
 from rnem.model import em
+from rnem.model.fast import on_path
 from rnem.model.network import build
 from rnem.runs import experiments
 from rnem.runs.provenance import environment

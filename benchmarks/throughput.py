@@ -51,7 +51,7 @@ def measure(case: Case) -> dict:
     """Train for about ``case.seconds`` in this process: sequences/s, peak memory, arithmetic, share spent on data."""
     import torch
 
-    from rnem.model import em
+    from rnem.model.fast import on_path, training_loss
     from rnem.runs import experiments
     from rnem.training import muon
     from rnem.videos import datasets

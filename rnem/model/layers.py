@@ -39,12 +39,6 @@ class Activation(nn.Module):
         "tanh": torch.tanh,
         "sigmoid": torch.sigmoid,
     }
-        "linear": lambda x: x,
-        "relu": F.relu,
-        "elu": F.elu,
-        "tanh": torch.tanh,
-        "sigmoid": torch.sigmoid,
-    }
 
     def __init__(self, name: str) -> None:
         super().__init__()
