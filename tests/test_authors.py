@@ -9,7 +9,9 @@ import torch
 
 from rnem import authors
 from rnem.evaluation import metrics
+from rnem.model import fast, layers
 from rnem.model.config import NetworkConfig
+from rnem.model.fast import on_path
 from rnem.model.network import build
 
 SMALL = {"state": 12, "attention": 8}
@@ -17,7 +19,7 @@ SMALL = {"state": 12, "attention": 8}
 
 def network(model="rnem", K=3, autoencoder="tiny16", path="plain", **more):
     torch.manual_seed(0)
-    net = build(NetworkConfig(model, K, autoencoder, **(SMALL | more)), path)
+    net = on_path(build(NetworkConfig(model, K, autoencoder, **(SMALL | more))), path)
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -66,8 +68,8 @@ def test_loading_leaves_the_random_stream_and_both_paths_can_be_asked_for():
     variables = authors.to_tensorflow(network())
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    assert authors.from_tensorflow(variables, 3).path == "plain"
-    assert authors.from_tensorflow(variables, 3, path="fast").path == "fast"
+    plain, quick = (authors.from_tensorflow(variables, 3, path=path) for path in ("plain", "fast"))
+    assert [type(net.encoder.convs[0]) for net in (plain, quick)] == [layers.StridedConv, fast.StridedConv]
     assert torch.equal(torch.get_rng_state(), before)
 
 

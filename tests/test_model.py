@@ -18,12 +18,18 @@ SMALL = {"state": 20, "attention": 10}
 def network(model="rnem", K=3, autoencoder="tiny16", path="plain", *, double=True, seed=0, **more):
     """A small network whose components differ: biases, gains and weights drawn wider than at the start of training."""
     torch.manual_seed(seed)
-    K = 1 if model in ("rnn", "lstm") else K
-    net = build(NetworkConfig(model, K, autoencoder, **(SMALL | more)), path)
+    K = K if MODELS[model].several else 1
+    net = fast.on_path(build(NetworkConfig(model, K, autoencoder, **(SMALL | more))), path)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return net.double() if double else net
+
+
+def training_loss(net):
+    """The loss of the path that a network is on."""
+    is_fast = any(type(module) in fast.FAST.values() for module in net.modules())
+    return fast.training_loss(net, "fast" if is_fast else "plain")
 
 
 def videos(net, T=4, B=2, seed=1, noise=0.1):
@@ -177,7 +183,7 @@ def test_training_differentiates_through_all_of_it(path):
             state = em.State(state.theta, state.psi.detach() if cut else state.psi, state.gamma)
         return torch.autograd.grad(total / (len(x) - 1), weight)[0]
 
-    trained = torch.autograd.grad(em.TrainingLoss(net)(x, flips, raw)[0], weight)[0]
+    trained = torch.autograd.grad(training_loss(net)(x, flips, raw)[0], weight)[0]
     torch.testing.assert_close(trained, slope(cut=False), rtol=1e-9, atol=1e-9)
     assert (trained - slope(cut=True)).norm() > 1e-3 * trained.norm()
 
@@ -349,7 +355,7 @@ def test_an_action_reaches_its_own_sequence_unless_the_authors_order_is_asked_fo
 def test_the_number_of_parameters_is_the_authors(config, count):
     with torch.device("meta"):
         for path in ("plain", "fast"):
-            assert sum(p.numel() for p in build(config, path).parameters()) == count
+            assert sum(p.numel() for p in fast.on_path(build(config), path).parameters()) == count
 
 
 def test_kernels_are_the_authors():
@@ -386,7 +392,7 @@ def test_layer_normalisation_has_moments_over_all_axes_and_gain_and_bias_per_cha
 def test_every_normalised_layer_learns_gain_and_bias():
     net = network()
     x, flips, raw, _ = videos(net)
-    em.TrainingLoss(net)(x, flips, raw)[0].backward()
+    training_loss(net)(x, flips, raw)[0].backward()
     norms = [m for m in net.modules() if isinstance(m, Norm)]
     assert len(norms) == 3 + 4 + 1 + 3  # encoder; encode, core, context, attention; output; decoder
     assert all(norm.weight.grad.norm() > 0 and norm.bias.grad.norm() > 0 for norm in norms)
@@ -408,7 +414,7 @@ def test_the_state_is_carried_without_the_normalisation_that_the_decoder_sees():
 def test_the_lstm_is_the_layer_normalised_one_of_tensorflow_1(path):
     torch.manual_seed(0)
     D, code, rows = 5, 7, 3
-    core = LSTMCore(code, D, 0, path=path).double()
+    core = fast.on_path(LSTMCore(code, D, 0), path).double()
     with torch.no_grad():
         for p in core.parameters():
             p.add_(0.3 * torch.randn_like(p))
@@ -492,7 +498,7 @@ def test_the_fast_path_is_the_plain_path_in_double_precision(model, autoencoder)
     for a, b in zip(states(plain, *arrays), states(quick, *arrays), strict=True):
         for name in ("theta", "psi", "gamma"):
             torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-9, atol=1e-9)
-    losses = [em.TrainingLoss(net)(*arrays)[0] for net in (plain, quick)]
+    losses = [training_loss(net)(*arrays)[0] for net in (plain, quick)]
     torch.testing.assert_close(*losses, rtol=1e-9, atol=0)
     slopes = [
         torch.autograd.grad(loss, list(net.parameters())) for loss, net in zip(losses, (plain, quick), strict=True)
@@ -505,7 +511,7 @@ def test_the_fast_path_is_the_plain_path_in_double_precision(model, autoencoder)
 @pytest.mark.parametrize(("model", "autoencoder"), [("rnem", "coarse32"), ("lstm", "tiny16"), ("rnem", "atari84")])
 def test_the_fast_path_is_the_plain_path_up_to_rounding_in_single_precision(model, autoencoder):
     plain, quick, arrays = pair(model, autoencoder, double=False)
-    losses = [em.TrainingLoss(net)(*arrays)[0] for net in (plain, quick)]
+    losses = [training_loss(net)(*arrays)[0] for net in (plain, quick)]
     torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
     slopes = [
         torch.autograd.grad(loss, list(net.parameters())) for loss, net in zip(losses, (plain, quick), strict=True)
@@ -519,7 +525,7 @@ def test_the_fast_path_is_the_plain_path_up_to_rounding_in_single_precision(mode
 def test_two_stretches_are_one_long_sequence_but_for_the_gradient(model, path):
     net = network(model, path=path, double=True)
     x, flips, raw, _ = videos(net, T=7)
-    loss = em.TrainingLoss(net)
+    loss = training_loss(net)
     whole, _ = loss(x, flips, raw)
     first, carried = loss(x[:4], flips[:4], raw)
     assert not carried.theta.requires_grad
@@ -536,7 +542,7 @@ def test_attention_is_of_the_last_call_and_none_after_one_that_records_gradients
     net = network(path="fast")
     states(net, *videos(net))
     assert net.attention is not None
-    em.TrainingLoss(net)(*videos(net))
+    training_loss(net)(*videos(net))
     assert net.attention is None
 
 
@@ -558,8 +564,8 @@ def test_both_paths_start_alike_and_an_unknown_one_is_refused():
     plain, quick = (network(path=path) for path in ("plain", "fast"))
     assert list(plain.state_dict()) == list(quick.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), quick.state_dict().values(), strict=True))
-    with pytest.raises(ValueError, match="path is 'quick', and must be"):
-        build(NetworkConfig(), "quick")
+    with pytest.raises(ValueError, match="path is 'quick', and must be one of plain, fast, compiled"):
+        fast.on_path(plain, "quick")
 
 
 def test_the_compiled_path_computes_what_the_fast_path_does():
@@ -568,7 +574,7 @@ def test_the_compiled_path_computes_what_the_fast_path_does():
     quick = network(path="fast")
     quick.load_state_dict(compiled.state_dict())
     x, flips, raw, _ = videos(quick)
-    losses = em.TrainingLoss(compiled, backend="eager")(x, flips, raw)[0], em.TrainingLoss(quick)(x, flips, raw)[0]
+    losses = fast.CompiledTrainingLoss(compiled, "eager")(x, flips, raw)[0], training_loss(quick)(x, flips, raw)[0]
     torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
     for a, b in zip(
         torch.autograd.grad(losses[0], compiled.parameters()),

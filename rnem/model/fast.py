@@ -244,7 +244,7 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
 """Plain layer -> its fast form. A layer that has none, such as a new interaction, stays as it is."""
 
 
-def accelerate(network: Network) -> Network:
+def accelerate(network: nn.Module) -> nn.Module:
     """Swap the layers of a network for their fast forms, in place, and return it; weights and their names stay."""
     for module in network.modules():
         if type(module) in FAST and not (type(module) is nn.Linear and module.bias is None):
@@ -297,7 +297,7 @@ PATHS: dict[str, type[em.TrainingLoss]] = {
 """A run's ``training.path``: implementations of one mathematics, which differ in rounding."""
 
 
-def on_path(network: Network, path: str) -> Network:
+def on_path(network: nn.Module, path: str) -> nn.Module:
     """Return a plain network as a path of PATHS has it: accelerated where that is not plain. ValueError for others."""
     if path not in PATHS:
         raise ValueError(f"path is {path!r}, and must be one of {', '.join(PATHS)}")

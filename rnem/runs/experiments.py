@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from rnem.errors import RnemError
-from rnem.model.config import Model, NetworkConfig
+from rnem.model.config import MODELS, NetworkConfig
 from rnem.runs.config import PROFILES, RunConfig, TrainingConfig
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -33,7 +33,7 @@ _TRAINING["long"] = dataclasses.replace(_TRAINING["laptop"], updates=12_000, str
 _SIZE = {"smoke": 16, "laptop": 32, "long": 32, "paper": 64}
 
 
-def _balls(profile: str, balls: str, model: Model, components: int, **training) -> RunConfig:
+def _balls(profile: str, balls: str, model: str, components: int, **training) -> RunConfig:
     name = f"{profile}-{balls}-{model}" + (f"-k{components}" if components > 1 else "")
     return RunConfig(
         name=name,
@@ -43,7 +43,7 @@ def _balls(profile: str, balls: str, model: Model, components: int, **training) 
     )
 
 
-def _invaders(profile: str, model: Model, components: int, **network) -> RunConfig:
+def _invaders(profile: str, model: str, components: int, **network) -> RunConfig:
     """Space Invaders as the authors: K = 4, 25 frames, few flips; paper: their network and batch."""
     size = 84 if profile == "paper" else 42
     own = {
@@ -96,7 +96,7 @@ def _longer(run: RunConfig, updates: int) -> RunConfig:
     return run.replace(updates=updates, muon_lr=3e-3, decay=0.2, evaluate_every=500)
 
 
-def _paper_with_long_recipe(model: Model, components: int) -> RunConfig:
+def _paper_with_long_recipe(model: str, components: int) -> RunConfig:
     """The authors' network at 64 x 64 pixels, trained as the long campaign is: what a GPU does in ten minutes."""
     run = _balls("paper", "balls4mass", model, components)
     return dataclasses.replace(
@@ -110,8 +110,8 @@ def _paper_with_long_recipe(model: Model, components: int) -> RunConfig:
 def _named() -> dict[str, RunConfig]:
     rows: list[RunConfig] = []
     for profile in PROFILES:
-        rows += [_balls(profile, "balls4mass", model, 5) for model in ("rnem", "rnem_noatt", "nem")]
-        rows += [_balls(profile, "balls4mass", model, 1) for model in ("rnn", "lstm")]
+        rows += [_balls(profile, "balls4mass", model, 5) for model in MODELS if MODELS[model].several]
+        rows += [_balls(profile, "balls4mass", model, 1) for model in MODELS if not MODELS[model].several]
         rows += [_balls(profile, "balls4mass", "rnem", k) for k in (2, 3, 4, 6, 8)]
         rows += [_balls(profile, "balls5mass", "rnem", 5)]
         rows += [_with_authors_training(_balls(profile, "balls4mass", model, 5)) for model in ("rnem", "nem")]
