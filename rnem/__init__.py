@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-_PUBLIC = {
+PUBLIC = {
     "named": "rnem.runs.experiments",
     "load_run": "rnem.runs.store",
     "load_network": "rnem.evaluation.evaluate",
@@ -20,15 +20,15 @@ _PUBLIC = {
     "fixed": "rnem.videos.datasets",
 }
 """Public name -> the module that defines it."""
-__all__ = [*_PUBLIC]
+__all__ = [*PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     """Return a public name from its module."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'rnem' has no attribute {name!r}; public are {', '.join(_PUBLIC)}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'rnem' has no attribute {name!r}; public are {', '.join(PUBLIC)}")
+    return getattr(import_module(PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), *PUBLIC])

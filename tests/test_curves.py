@@ -1,6 +1,7 @@
 """What is kept beside the runs: it is computed once, noticed when damaged, and pinned to numbers that it once gave."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,10 @@ import torch
 
 from rnem.analysis import cache
 from rnem.analysis import curves as analysis_curves
-from rnem.book import staleness
 from rnem.claims import measured
 from rnem.claims.poster import FIRST
 from rnem.claims.rules import Measure, decide
+from rnem.errors import ChapterError
 from rnem.evaluation import evaluate
 from rnem.model.network import build
 from rnem.runs import code, experiments, provenance, store
@@ -84,41 +85,43 @@ def test_a_damaged_file_is_noticed_and_computed_again(run, data, damage):
 
 
 MEASURING = (
-    "attention", "grouping", "measures", "occlusion", "otherwise", "probe", "simulation", "sprites", "yardstick",
+    "ablations", "attention", "authors_results", "curves", "grouping", "occlusion", "rollouts", "space_invaders",
+    "state_probe",
 )  # fmt: skip
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A copy of the package's sources, which a test may edit."""
-    there = code.module_path("em").parent
-    copy = tmp_path / "rnem"
-    copy.mkdir()
-    for path in there.glob("*.py"):
-        (copy / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(staleness, "module_path", lambda name: copy / f"{name}.py")
-    cache.code.cache_clear()
+    copy = tmp_path / "sources" / "rnem"
+    shutil.copytree(code.module_path("rnem").parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "SOURCES", copy.parent)
+    cache.code_of.cache_clear()
     yield copy
-    cache.code.cache_clear()
+    cache.code_of.cache_clear()
 
 
 def edit(path, before: str, after: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert before in text
-    path.write_text(text.replace(before, after), encoding="utf-8")
-    cache.code.cache_clear()
+    path.write_text(text.replace(before, after) if before else text + after, encoding="utf-8")
+    cache.code_of.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("module", "before", "after", "changes"),
     [
-        ("metrics", "def ari(", "# The textbook's.\n\n\ndef ari(", False),
-        ("evaluate", "DRAWS = 5\n", "DRAWS = 5  # enough\n", False),
-        ("evaluate", '"""Sequences that are unrolled together;', '"""Unrolled together:', False),
-        ("evaluate", "DRAWS = 5\n", "DRAWS = 6\n", True),
-        ("em", "EPSILON = 1e-6", "EPSILON = 1e-5", True),  # imported through another
-        ("discs", "def match(", "def matched(", False),  # no curve is made of it
-        ("runs", "def best(", "def finest(", False),
+        ("evaluation/metrics", "def ari(", "# The textbook's.\n\n\ndef ari(", False),
+        ("evaluation/evaluate", "DRAWS = 5\n", "DRAWS = 5  # enough\n", False),
+        ("evaluation/evaluate", '"""Sequences that are unrolled together;', '"""Unrolled together:', False),
+        ("evaluation/evaluate", "DRAWS = 5\n", "DRAWS = 6\n", True),
+        ("model/em", "EPSILON = 1e-6", "EPSILON = 1e-5", True),  # imported through another
+        ("evaluation/ball_detection", "def match(", "def matched(", False),  # no curve is made of it
+        ("runs/store", "def best(", "def finest(", False),
+        ("model/__init__", "", "CHANGED = True\n", True),  # importing rnem.model.em runs it
+        ("analysis/__init__", "", "# A comment.\n", False),
+        ("figures/__init__", "from rnem", "CHANGED = True\nfrom rnem", False),
+        ("__init__", '__version__ = "0.1.0"', '__version__ = "0.2.0"', False),
     ],
 )
 def test_the_key_follows_code_and_not_comments(run, package, module, before, after, changes):
@@ -144,7 +147,7 @@ def test_what_other_code_gave_goes_when_the_new_table_is_kept(run, package, data
         measured(what, count)
     before = kept()
     (next(iter(before)).parent / "thing-of-mine.csv").write_text("not,ours\n")
-    edit(package / "evaluate.py", "DRAWS = 5", "DRAWS = 7")
+    edit(package / "evaluation" / "evaluate.py", "DRAWS = 5", "DRAWS = 7")
     measured("thing", 1)
     assert len(kept() & before) == 2, "other settings and other measures stay"
     assert len(kept()) == 4
@@ -156,22 +159,106 @@ def test_what_other_code_gave_goes_when_the_new_table_is_kept(run, package, data
 
 @pytest.mark.parametrize("module", MEASURING)
 def test_a_measures_code_is_what_decides_its_numbers(module):
-    behind = cache.behind(f"rnem.{module}")
-    assert {module, "evaluate", "em", "networks", "videos", "sequences"} <= set(behind)
-    unwanted = ("figures", "cells", "cli", "commands", "campaign", "claims", "scorecard", "evidence", "book", "train")
-    assert not [name for name in behind if name.startswith(unwanted)], "then every edit there makes all measures stale"
+    behind = cache.behind(f"rnem.analysis.{module}")
+    needed = {"evaluation.evaluate", "model.em", "model.network", "videos.datasets", "videos.videos"}
+    assert {f"rnem.{name}" for name in needed | {f"analysis.{module}"}} <= set(behind)
+    unwanted = ("figures", "book", "cli", "workflow", "claims", "training", "live")
+    assert not [name for name in behind if name.startswith(tuple(f"rnem.{room}" for room in unwanted))], (
+        "then every edit there makes all measures stale"
+    )
     assert not set(cache.NEUTRAL) & set(behind)
+
+
+def test_every_module_whose_code_does_not_count_is_there():
+    assert [name for name in (*cache.NEUTRAL, *provenance.TRAINING_CODE) if not code.module_path(name).exists()] == []
 
 
 def test_a_module_that_is_missing_is_no_empty_one(package):
     before = provenance.code_digest()
-    edit(package / "em.py", "from __future__", "# A comment.\nfrom __future__")
+    edit(package / "model" / "em.py", "from __future__", "# A comment.\nfrom __future__")
     assert provenance.code_digest() == before
-    edit(package / "em.py", "EPSILON = 1e-6", "EPSILON = 1e-5")
+    edit(package / "model" / "em.py", "EPSILON = 1e-6", "EPSILON = 1e-5")
     assert provenance.code_digest() != before
-    (package / "optim.py").unlink()
-    with pytest.raises(FileNotFoundError, match=r"optim\.py"):
+    (package / "training" / "muon.py").unlink()
+    with pytest.raises(FileNotFoundError, match=r"muon\.py"):
         provenance.code_digest()
+
+
+@pytest.mark.parametrize(
+    "where", ["another room", "a package of its name", "nowhere"], ids=lambda where: where.replace(" ", "-")
+)
+@pytest.mark.parametrize(
+    "imports", ["import rnem.model.em", "from rnem.model import em", "from rnem.model.em import step"]
+)
+def test_a_module_that_moved_is_no_module_without_imports(package, where, imports):
+    path = package / "model" / "em.py"
+    if where == "a package of its name":
+        (package / "model" / "em").mkdir()
+        path.rename(package / "model" / "em" / "__init__.py")
+        assert {"rnem.model.em", "rnem.model.network"} <= set(code.imported([imports]))
+        return
+    path.rename(package / "videos" / "em.py") if where == "another room" else path.unlink()
+    with pytest.raises(ChapterError, match=r"code imports rnem\.model\.em, and there is no .*em\.py"):
+        code.imported([imports])
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import rnem.training.muon as m", {"training", "training.muon"}),
+        ("def f():\n    from rnem.training.muon import *", {"training", "training.muon"}),
+        ("from rnem.training import muon", {"training", "training.muon"}),
+        ("from rnem import training", {"training"}),
+        ("from rnem.book.staleness import digest", {"book", "book.staleness"}),
+        ("import rnem\n", set()),
+        ("from rnem import __version__", set()),
+        ("import torch, rnem.errors", {"errors"}),
+        ("rnem.training.muon", set()),  # which needs an import, and that is found
+    ],
+)
+def test_what_code_imports_is_found_in_packages(source, expected):
+    assert set(code.imported([source])) == {f"rnem.{name}" for name in expected}
+
+
+@pytest.mark.parametrize("source", ["import rnem\nrnem.evaluate(1)", "from rnem import evaluate as e", "rnem.evaluate"])
+def test_a_public_name_counts_as_the_module_that_defines_it(source):
+    assert code.imported([source]) == code.imported(["import rnem.evaluation.evaluate"])
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("one", "from . import two", {"one", "two"}),
+        ("one", "from .two import thing", {"one", "two"}),
+        ("one", "from ..errors import RnemError", {"one", "errors"}),
+        ("one", "from .. import errors", {"one", "errors"}),
+        ("__init__", "from .two import thing", {"two"}),
+        ("__init__", "from . import two", {"two"}),
+        ("deep/__init__", "from ..two import thing", {"deep", "two"}),
+        (
+            "deep/three",
+            "from ...errors import RnemError\nfrom . import four",
+            {"deep", "deep.three", "deep.four", "errors"},
+        ),
+    ],
+)
+def test_relative_imports_are_found(package, module, source, expected):
+    (package / "room" / "deep").mkdir(parents=True)
+    for name in ("__init__", "one", "two", "deep/__init__", "deep/three", "deep/four"):
+        (package / "room" / f"{name}.py").write_text("")
+    (package / "room" / f"{module}.py").write_text(source)
+    dotted = "rnem.room." + module.replace("/", ".")
+    found = code.imported([f"import {dotted.removesuffix('.__init__')}"])
+    assert set(found) == {"rnem.room", *(f"rnem.{n}" if n == "errors" else f"rnem.room.{n}" for n in expected)}
+
+
+@pytest.mark.parametrize("source", ["from . import gone", "from .gone import thing", "from rnem.room import gone"])
+def test_a_relative_import_of_nothing_is_an_error(package, source):
+    (package / "room").mkdir()
+    (package / "room" / "__init__.py").write_text("")
+    (package / "room" / "one.py").write_text(source)
+    with pytest.raises(ChapterError, match=r"rnem\.room\.gone"):
+        code.imported(["import rnem.room.one"])
 
 
 def test_late_frames_are_those_of_the_claims():

@@ -10,7 +10,11 @@ import re
 from collections.abc import Container, Iterable
 from pathlib import Path
 
+import rnem
 from rnem.errors import ChapterError
+
+SOURCES = Path(__file__).parents[2]
+"""The folder in which the package ``rnem`` is."""
 
 
 def code_digest(modules: Iterable[str]) -> str:
@@ -46,26 +50,30 @@ def _is_text(node) -> bool:
 def imported(cells: Iterable[str], without: Container[str] = ()) -> list[str]:
     """Return the modules of ``rnem`` that this code imports, directly or through one another, by dotted name, sorted.
 
-    A package counts with its ``__init__``. Modules in ``without`` are left out, and what only they import.
+    A package counts with its ``__init__``; ``rnem`` itself only with the modules of the public names that are used.
+    Modules in ``without`` are left out, and what only they import. ChapterError where a module is missing.
     """
     found: set[str] = set()
     # Lines for IPython alone (%magic, !shell) are no Python, and import nothing of ours.
     waiting = [("", re.sub(r"(?m)^\s*[%!].*$", "", cell)) for cell in cells]
     while waiting:
         package, source = waiting.pop()
-        for module in {name for each in _imports(source, package) for name in _with_packages(each)} - found:
-            if module in without or not module_path(module).exists():
+        named = {_module(*each) for each in _imports(source, package)}
+        for module in {each for name in named for each in _with_packages(name)} - found - {"rnem"}:
+            if module in without:
                 continue
             found.add(module)
             path = module_path(module)
+            if not path.exists():
+                raise ChapterError(f"code imports {module}, and there is no {path}")
             above = module if path.name == "__init__.py" else module.rpartition(".")[0]
             waiting.append((above, path.read_text(encoding="utf-8")))
     return sorted(found)
 
 
 @functools.lru_cache(maxsize=512)
-def _imports(source: str, package: str) -> tuple[str, ...]:
-    """Return dotted names below ``rnem`` that code of this package imports: modules, and what else they might hold."""
+def _imports(source: str, package: str) -> tuple[tuple[str, str], ...]:
+    """Return what code of this package takes from ``rnem``: pairs of a module and the name taken from it, or ""."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
@@ -73,14 +81,28 @@ def _imports(source: str, package: str) -> tuple[str, ...]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             # Of "from ..b import c" in rnem.a.x the package is rnem.a; each dot but the first goes one up.
             parts = package.split(".")
             above = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
-            module = ".".join(filter(None, (above, node.module)))
-            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in found if name.startswith("rnem.") or name == "rnem")
+            found += [(".".join(filter(None, (above, node.module))), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in rnem.PUBLIC:
+            found += [(node.value.id, node.attr)]  # rnem.evaluate(...), which may be in another cell than its import
+    return tuple((module, name) for module, name in found if module.split(".")[0] == "rnem")
+
+
+def _module(module: str, name: str) -> str:
+    """Return the module that a name of a module comes from; where a package lacks the name, one that is missing."""
+    if module == "rnem" and name in rnem.PUBLIC:
+        return rnem.PUBLIC[name]
+    inner, path = f"{module}.{name}", module_path(module)
+    if name in ("", "*") or not path.exists():
+        return module
+    if module_path(inner).exists():
+        return inner
+    in_package = path.name == "__init__.py" and not re.search(rf"\b{name}\b", path.read_text(encoding="utf-8"))
+    return inner if in_package else module
 
 
 def _with_packages(name: str) -> list[str]:
@@ -91,5 +113,5 @@ def _with_packages(name: str) -> list[str]:
 
 def module_path(name: str) -> Path:
     """Return where a module or package of ``rnem`` (by dotted name) is, or would be."""
-    path = Path(__file__).parents[2].joinpath(*name.split("."))
+    path = SOURCES.joinpath(*name.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
