@@ -354,9 +354,7 @@ def test_the_kept_table_of_theirs_is_what_the_videos_give(tmp_path, monkeypatch)
     assert authors_results.write_theirs(SHARED) == tmp_path / "authors" / "theirs.csv"
     made = authors_results.read_theirs()
     assert made.round(3).equals(committed.round(3)), "run rnem.analysis.authors_results.write_theirs"
-    assert (
-        (tmp_path / "authors" / "theirs.csv").read_text().startswith("# authors_results.write_theirs: ")
-    )
+    assert (tmp_path / "authors" / "theirs.csv").read_text().startswith("# authors_results.write_theirs: ")
     for name, sha256 in made[["video", "sha256"]].drop_duplicates().itertuples(index=False):
         assert result_videos.HASHES[name] == f"sha256:{sha256}"
 

@@ -124,7 +124,7 @@ def test_a_broken_run_is_reported_as_failed_and_the_others_go_on(two_rnns, monke
     broken, good = campaign.plan("smoke")
     assert (broken.state, good.state) == ("broken", "finished")
     trained = []
-    monkeypatch.setattr(campaign.child, "run", lambda tasks, *_: (trained.append(t) or (t, "", 1.0) for t in tasks))
+    monkeypatch.setattr(campaign.processes, "run", lambda tasks, *_: (trained.append(t) or (t, "", 1.0) for t in tasks))
     missing = dataclasses.replace(good, finished=False, seconds=1.0)
     (problem,) = campaign.train([broken, missing], jobs=1, say=print)
     assert problem.startswith(f"{RNN.name}@0: not finished: {store.folder(RNN)}: metrics.csv is truncated")

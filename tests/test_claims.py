@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from rnem.claims.measured import SPECIAL, UNTIL, run_name
-from rnem.claims.poster import FIRST, SECOND, rules
+from rnem.claims.poster import FIRST, SECOND, claims
 from rnem.claims.rules import Comparison, Decided, Measure, judge, outcome, verdict
 from rnem.evaluation.evaluate import QUANTITIES
 from rnem.evaluation.metrics import ratio_interval
@@ -110,7 +110,7 @@ def test_comparisons_are_paired_by_seed():
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_claim_names_runs_and_quantities_that_exist(profile):
-    for claim in rules(profile).values():
+    for claim in claims(profile).values():
         for c in claim.comparisons:
             for model in filter(None, (c.subject, c.reference)):
                 assert run_name(profile, c.measure.data, model) in RUNS, (claim.id, model)
@@ -122,9 +122,9 @@ def test_the_first_rules_stay_and_the_second_ones_judge_the_long_campaign():
     assert set(FIRST) - set(SECOND) == {"components", "identity"}
     assert {claim.written for claim in FIRST.values()} == {"2026-11-24"}
     assert {claim.written for claim in SECOND.values()} == {"2026-11-26"}
-    assert rules("laptop") is FIRST
-    assert list(rules("long")) == [claim for claim in FIRST if claim in SECOND]
-    assert list(rules("smoke")) == list(FIRST)
+    assert claims("laptop") is FIRST
+    assert list(claims("long")) == [claim for claim in FIRST if claim in SECOND]
+    assert list(claims("smoke")) == list(FIRST)
     kept = json.loads((repository() / "data" / "verdicts" / "first-campaign.json").read_text())
     assert [row["claim"] for row in kept["claims"]] == list(FIRST)
     assert [len(row["comparisons"]) for row in kept["claims"]] == [len(c.comparisons) for c in FIRST.values()]

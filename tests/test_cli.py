@@ -17,7 +17,7 @@ from PIL import Image
 
 from rnem import paths
 from rnem.cli import runs_commands
-from rnem.cli.main import main
+from rnem.cli.main import SETTINGS, Command, main
 from rnem.errors import RnemError
 from rnem.model.config import NetworkConfig
 from rnem.runs import store
@@ -65,7 +65,7 @@ def test_help_shows_an_example_that_works(capsys, subcommand):
     assert all(example.startswith(subcommand) for example in examples)
     for example in examples:
         words = shlex.split(example)
-        command = tyro.cli(main.Command, args=words, config=main.SETTINGS)  # exits where an argument is not known
+        command = tyro.cli(Command, args=words, config=SETTINGS)  # exits where an argument is not known
         assert callable(command)
         names = [word.split("@")[0] for word in words if word.startswith(("smoke-", "laptop-", "paper-"))]
         assert set(names) <= set(RUNS)

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import warnings
 
+import filelock
 import pytest
 import torch
 
 from rnem import paths
-from rnem.book.cells import runs
 from rnem.errors import RnemError, RunError
 from rnem.model.config import NetworkConfig
 from rnem.runs import experiments, files, provenance, store
@@ -314,8 +314,8 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from rnem import runs, storage
-from rnem.runs.experiments import RunConfig
+from rnem.runs import files, store
+from rnem.runs.config import RunConfig
 config, root = RunConfig("fixture", "balls4mass64"), Path(sys.argv[1])
 with store.lock(config, root):
     print("locked", flush=True)
@@ -361,7 +361,7 @@ def test_two_processes_want_one_run_and_one_is_killed_while_it_writes(tmp_path):
 def test_a_folder_whose_writer_lives_is_not_swept(tmp_path):
     half = tmp_path / ".tmp-fixture-0123456789"
     half.mkdir()
-    with runs.filelock.FileLock(store.lock_file(half)):
+    with filelock.FileLock(store.lock_file(half)):
         assert store.sweep(tmp_path) == []
         assert half.exists()
     assert store.sweep(tmp_path) == [half]

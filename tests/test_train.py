@@ -60,7 +60,8 @@ def test_the_same_config_and_seed_give_the_same_bits(finished, tmp_path):
 def test_killed_with_9_and_started_again_it_ends_with_the_same_weights(finished, tmp_path):
     program = f"""if True:
         import torch; torch.set_num_threads(1)
-        from rnem import config, train
+        from rnem.runs import experiments
+        from rnem.training import train
         c = experiments.named("{SMOKE.name}").replace(evaluate_every=10, validation=4, validation_steps=6, updates=60)
         train.train(c, root={str(tmp_path)!r}, progress=False)
     """

@@ -188,7 +188,7 @@ SECOND: dict[str, Claim] = {
 """The rules of the long campaign. *components* stays with the first, which decided it; *identity* is a check."""
 
 
-def rules(profile: str) -> dict[str, Claim]:
+def claims(profile: str) -> dict[str, Claim]:
     """Return the rules by which the runs of a profile are judged: the first campaign's own, and for others the second.
 
     What the second set leaves out is judged by the first: by the first campaign's runs, where the profile is ``long``.
