@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rnem import errors
-from rnem.model import em
+from rnem.model import em, fast
 from rnem.model.network import build
 from rnem.runs import experiments, files, provenance, store
 from rnem.training import muon, train
@@ -214,8 +214,8 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkp
     assert train.train(SMOKE, root=tmp_path, progress=False, stop_after=10) is None
     checkpoint = store.work_folder(SMOKE, tmp_path) / train.CHECKPOINT
     before = checkpoint.read_bytes()
-    step = train.em.fast.pixel_step
-    monkeypatch.setattr(train.em.fast, "pixel_step", lambda logits, *rest: step(logits * float("nan"), *rest))
+    broken = staticmethod(lambda logits, *rest: fast.pixel_step(logits * float("nan"), *rest))
+    monkeypatch.setattr(fast.TrainingLoss, "to_pixels", broken)
     with pytest.raises(errors.TrainingError, match=r"update 10 is not finite .*sequences 80 to 87"):
         train.train(SMOKE, root=tmp_path, progress=False)
     assert checkpoint.read_bytes() == before

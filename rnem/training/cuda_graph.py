@@ -6,13 +6,27 @@ At K = 5 an update is some 3,500 kernels of a few microseconds each, less than t
 from __future__ import annotations
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from rnem.model import em, fast
 from rnem.model.network import Network
+from rnem.runs.config import TrainingConfig
 
 WARM_UP = 3
 """Passes before the recording, in which libraries choose their kernels and take their memory."""
+
+
+def can_record(fabric: Fabric, training: TrainingConfig, batch: tuple) -> bool:
+    """Return whether all later updates make the same calls as this batch, on one GPU, in the weights' own precision."""
+    return (
+        fabric.device.type == "cuda"
+        and fabric.world_size == 1
+        and training.path == "fast"
+        and training.precision == "32-true"
+        and not training.curriculum
+        and (len(batch) > 4) == (training.stretches != (1,))
+    )
 
 
 class Gradients:

@@ -8,14 +8,15 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from rnem import errors
-from rnem.errors import TrainingError
+from rnem.errors import RunError, TrainingError
 from rnem.evaluation import evaluate
 from rnem.model import em
 from rnem.model.fast import on_path, training_loss
@@ -23,9 +24,12 @@ from rnem.model.network import Network, build
 from rnem.runs import files, provenance, store
 from rnem.runs.config import RunConfig, TrainingConfig
 from rnem.training import cuda_graph, muon
-from rnem.videos import datasets, videos
+from rnem.videos import datasets
+from rnem.videos.videos import Videos
 
 CHECKPOINT, BEST, TRUNK = "checkpoint.safetensors", "best.safetensors", "trunk.safetensors"
+LOOK_EVERY = 25
+"""Updates between two looks at the losses."""
 
 
 def step_size(training: TrainingConfig, update: int) -> float:
@@ -51,6 +55,23 @@ def generator_for(seed: int, update: int, device: torch.device | str) -> torch.G
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+@dataclass
+class State:
+    """What a training is at, beside weights and optimisers; a checkpoint holds all of it."""
+
+    code: list[str]
+    """Digests of the code that had a part in it, in order."""
+    update: int = 0
+    seconds: float = 0.0
+    rows: list[dict] = field(default_factory=list)
+    """One of metrics for each validation."""
+    best: float = math.inf
+    """Smallest validation loss, and ``stale``: how many validations ago it was."""
+    stale: int = 0
+    carried: em.Carried | None = None
+    """What sequences hand on to the next update (TrainingConfig.stretches)."""
+
+
 def train(
     config: RunConfig,
     *,
@@ -60,20 +81,101 @@ def train(
     progress: bool = True,
     stop_after: int | None = None,
 ) -> store.Run | None:
-    """Train a run, or go on where it (or a shorter run of the same trunk) stopped; the finished run if there is one.
+    """Train a run, or go on where it (or a shorter run of the same trunk) stopped; return the finished run.
 
-    ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then.
+    ``stop_after`` ends this call after so many updates, checkpoint kept; None is returned then. TrainingError where
+    the loss is not finite; RunError where another process trains this run, or its checkpoint is damaged.
     """
     with _own_settings():
-        accelerator = provenance.accelerator(accelerator)
-        fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.training.precision)
+        fabric = Fabric(
+            accelerator=provenance.accelerator(accelerator), devices=devices, precision=config.training.precision
+        )
         fabric.launch()
         _check_devices(config, fabric.world_size)
         with store.lock(config, root) if fabric.is_global_zero else contextlib.nullcontext():
             # Inside the lock: another process may just have finished it.
             if run := store.finished(config, root):
                 return run
-            return _Training(config, fabric, root, progress).run(stop_after)
+            return _train(config, fabric, root, progress and fabric.is_global_zero, stop_after)
+
+
+def _train(config: RunConfig, fabric: Fabric, root, progress: bool, stop_after: int | None) -> store.Run | None:
+    """Set up, then for each update: step size, batch, gradients, step; now and then validate and keep a checkpoint."""
+    training, folder = config.training, store.work_folder(config, root)
+    torch.manual_seed(config.seed)  # weights are drawn on the CPU: the same for every device
+    # Images are kept channels last, which convolutions on a CPU and on tensor cores prefer.
+    network = on_path(build(config.network), training.path).to(memory_format=torch.channels_last)
+    optimizers = muon.optimizers(network, training.optimizer, training.lr, training.muon_lr)
+    model, *wrapped = fabric.setup(training_loss(network, training.path), *optimizers)
+    full_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    stream = datasets.Stretches(
+        config.data, training.steps, training.batch, config.seed, training.stretches, fabric.device
+    )
+    validation = datasets.fixed(config.data, "validation", training.validation, validation_frames(training))
+    environment = provenance.environment(fabric.device)
+    state = State(code=[provenance.code_digest()])
+    checkpoints = _Checkpoints(config, fabric, folder, network, optimizers, state)
+    checkpoints.resume(root)
+    graph: cuda_graph.Gradients | None = None
+    losses: list[Tensor] = []  # since they were last looked at, which costs a GPU a synchronisation
+    recent = float("nan")
+    last = training.updates if stop_after is None else min(state.update + stop_after, training.updates)
+    bar = tqdm(
+        total=training.updates * training.batch,
+        initial=state.update * training.batch,
+        unit="seq",
+        desc=f"{config.name}@{config.seed}",
+        disable=not progress,
+        mininterval=1.0,
+    )
+    begun = time.monotonic() - state.seconds
+    while state.update < last and not _out_of_patience(training, state):
+        if state.update == trunk_end(training) and training.decay:
+            checkpoints.write(TRUNK)
+        factor = step_size(training, state.update)
+        for optimizer, lrs in zip(optimizers, full_lrs, strict=True):
+            for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+                group["lr"] = lr * factor
+
+        batch = draw_batch(config, stream, state, fabric)
+        if graph is None and cuda_graph.can_record(fabric, training, batch):
+            graph = cuda_graph.Gradients(network, *batch)
+        if graph is not None and graph.fits(*batch):
+            loss, ended = graph(*batch)
+        else:
+            loss, ended = model(*batch)
+            # Fabric averages gradients over devices; a device's share of the sequences is its weight in that mean.
+            share = batch[0].shape[1] * fabric.world_size / training.batch
+            loss = loss if share == 1 else loss * share
+            fabric.backward(loss)
+        if training.clip:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip)
+        for optimizer in wrapped:
+            optimizer.step()
+            optimizer.zero_grad()
+        state.carried = ended if training.stretches != (1,) else None
+        state.update += 1
+
+        losses.append(loss.detach())
+        validates = state.update % training.evaluate_every == 0 or state.update == training.updates
+        if len(losses) == LOOK_EVERY or validates:
+            recent = mean_loss(losses, config, state.update, fabric, folder)
+            losses.clear()
+        if validates:
+            state.seconds = time.monotonic() - begun
+            is_best = validate(network, validation, config, state, recent)
+            if is_best and training.patience:
+                checkpoints.write(BEST)
+            state.seconds = time.monotonic() - begun
+            checkpoints.write(CHECKPOINT)
+        bar.update(training.batch)
+        bar.set_postfix_str(_shown(recent, state.rows), refresh=validates)
+    bar.close()
+    if state.update < training.updates and not _out_of_patience(training, state):
+        state.seconds = time.monotonic() - begun
+        checkpoints.write(CHECKPOINT)
+        return None
+    return checkpoints.finish(environment, root)
 
 
 @contextlib.contextmanager
@@ -104,274 +206,169 @@ def _check_devices(config: RunConfig, devices: int) -> None:
         )
 
 
-class _Training:
-    """Everything that changes while a run is trained."""
+def draw_batch(config: RunConfig, stream: datasets.Stretches, state: State, fabric: Fabric) -> tuple:
+    """Return this process' share of the next batch, as TrainingLoss takes it.
 
-    def __init__(self, config: RunConfig, fabric: Fabric, root, progress: bool) -> None:
-        self.config, self.training, self.fabric, self.root = config, config.training, fabric, root
-        self.progress = progress and fabric.is_global_zero
-        self.folder = store.work_folder(config, root)
-        torch.manual_seed(config.seed)  # weights are drawn on the CPU: the same for every device
-        # Images are kept channels last, which convolutions on a CPU and on tensor cores prefer.
-        self.network: Network = on_path(build(config.network), self.training.path)
-        self.network.to(memory_format=torch.channels_last)
-        self.optimizers = muon.optimizers(
-            self.network, self.training.optimizer, self.training.lr, self.training.muon_lr
+    features, flips (T,B,1,H,W), raw gamma (B,K,1,H,W), actions (T,B,A) or None; and where sequences go on from the
+    update before, what is carried and which of them begin anew, bool (B,).
+    """
+    device, world, rank, update = fabric.device, fabric.world_size, fabric.global_rank, state.update
+    videos = stream[update].first(sequence_steps(config.training, update) + 1)
+    features = videos.features.to(device, torch.float32)
+    generator = generator_for(config.seed, update, device)
+    flips = (torch.rand(features.shape, generator=generator, device=device) < config.training.noise).float()
+    shape = (features.shape[1], config.network.components, *features.shape[2:])
+    raw = torch.randn(shape, generator=generator, device=device)
+    actions = videos.to(device).one_hot(config.network.actions)
+    actions = None if actions is None else actions[:, rank::world]
+    batch = features[:, rank::world], flips[:, rank::world], raw[rank::world], actions
+    fresh = stream.fresh(update)
+    return batch if state.carried is None or bool(fresh.all()) else (*batch, state.carried, fresh.to(device))
+
+
+def mean_loss(losses: list[Tensor], config: RunConfig, update: int, fabric: Fabric, folder: Path) -> float:
+    """Return the mean of the losses of the updates before ``update``; TrainingError where one is not finite."""
+    together = torch.stack(losses)
+    if fabric.world_size > 1:  # also so that all processes stop together
+        together = fabric.all_reduce(together, reduce_op="mean")
+    if not bool(together.isfinite().all()):
+        first, batch = update - len(together) + int((~together.isfinite()).nonzero()[0]), config.training.batch
+        raise TrainingError(
+            f"{config.name}@{config.seed}: the loss of update {first} is not finite (sequences {first * batch} to "
+            f"{(first + 1) * batch - 1} of its stream); the last good checkpoint stays in {folder}"
         )
-        self.model, *self.optimizers = fabric.setup(training_loss(self.network, self.training.path), *self.optimizers)
-        self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
-        self.stream = datasets.Stretches(
-            config.data, self.training.steps, self.training.batch, config.seed, self.training.stretches, fabric.device
-        )
-        self.carried: em.Carried | None = None
-        self.graph: cuda_graph.Gradients | None = None
-        self.update, self.rows, self.seconds, self.stale, self.best = 0, [], 0.0, 0, math.inf
-        self.code = [provenance.code_digest()]  # of everything that had a part in this run, in order
-        self.environment = provenance.environment(fabric.device)
-        self.running: list[Tensor] = []
-        self.last_losses: Tensor | None = None
+    return float(together.cpu().mean())
 
-    # ------------------------------------------------------------------------------------------------ the loop
 
-    def run(self, stop_after: int | None) -> store.Run | None:
-        self._resume()
-        validation = datasets.fixed(self.config.data, "validation", self.training.validation, self._validation_frames())
-        last = self.training.updates if stop_after is None else min(self.update + stop_after, self.training.updates)
-        bar = tqdm(
-            total=self.training.updates * self.training.batch,
-            initial=self.update * self.training.batch,
-            unit="seq",
-            desc=f"{self.config.name}@{self.config.seed}",
-            disable=not self.progress,
-            mininterval=1.0,
-        )
-        begun = time.monotonic()
-        while self.update < last and not self._out_of_patience():
-            if self.update == trunk_end(self.training) and self.training.decay:
-                self._write(TRUNK)
-            self._one_update()
-            bar.update(self.training.batch)
-            bar.set_postfix_str(self._shown(), refresh=False)
-            if self.update % self.training.evaluate_every == 0 or self.update == self.training.updates:
-                self.seconds += time.monotonic() - begun
-                begun = time.monotonic()
-                self._evaluate(validation)
-                bar.set_postfix_str(self._shown())
-                self.seconds += time.monotonic() - begun
-                self._write(CHECKPOINT)
-                begun = time.monotonic()
-        bar.close()
-        if self.update < self.training.updates and not self._out_of_patience():
-            self._write(CHECKPOINT)
-            return None
-        return self._finish()
+def validation_frames(training: TrainingConfig) -> int:
+    """Return how many frames a validation sequence has."""
+    return max(training.steps, training.validation_steps) + 1
 
-    def _out_of_patience(self) -> bool:
-        return 0 < self.training.patience <= self.stale
 
-    def _shown(self) -> str:
-        """Of the progress bar: mean training loss of the last updates, and the last validation."""
-        shown = "" if self.last_losses is None else f"loss {self.last_losses.mean():.1f}"
-        if self.rows:
-            row = self.rows[-1]
-            shown += f", validation loss {row['loss']:.1f} bce {row['bce']:.1f} ari {row['ari']:.2f}"
-        return shown
+def validate(network: Network, validation: Videos, config: RunConfig, state: State, loss: float) -> bool:
+    """Add a row of metrics to the state, the same on every process, and return whether its loss is the best so far."""
+    result = evaluate.evaluate(network, validation, noise=config.training.noise, draw=0)
+    row = {
+        "update": state.update,
+        "sequences": state.update * config.training.batch,
+        "seconds": round(state.seconds, 1),
+        "training_loss": loss,
+        **{name: float(value) for name, value in result.summary().items()},
+    }
+    state.rows.append(row)
+    is_best = row["loss"] < state.best
+    state.best, state.stale = min(row["loss"], state.best), 0 if is_best else state.stale + 1
+    return is_best
 
-    def _one_update(self) -> None:
-        """Make one optimiser step."""
-        factor = step_size(self.training, self.update)
-        for optimizer, base in zip(self.optimizers, self.base_lrs, strict=True):
-            for group, lr in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = lr * factor
-        loss = self._gradients(*self._batch())
-        if self.training.clip:
-            self._clip()
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        self.update += 1
-        self.running.append(loss)
-        if len(self.running) == 25:
-            self._check_finite()
 
-    def _gradients(self, *batch: Tensor | None) -> Tensor:
-        """Leave the gradients of a batch in the parameters, and return its loss."""
-        before = self._before()
-        if self.graph is None and self._can_be_a_graph(before):
-            self.graph = cuda_graph.Gradients(self.network, *batch, *before)
-        if self.graph is not None and self.graph.fits(*batch, *before):
-            loss, ended = self.graph(*batch, *before)
-        else:
-            loss, ended = self.model(*batch, *before)
-            # Fabric averages gradients over devices; a device's share of the sequences is its weight in that mean.
-            share = batch[0].shape[1] * self.fabric.world_size / self.training.batch
-            loss = loss if share == 1 else loss * share
-            self.fabric.backward(loss)
-        if self.training.stretches != (1,):
-            self.carried = ended
-        return loss.detach()
+def _out_of_patience(training: TrainingConfig, state: State) -> bool:
+    return 0 < training.patience <= state.stale
 
-    def _can_be_a_graph(self, before: tuple) -> bool:
-        """Whether all later updates make the same calls as this one, on one GPU, in the parameters' own precision."""
-        return (
-            self.fabric.device.type == "cuda"
-            and self.fabric.world_size == 1
-            and self.training.path == "fast"
-            and self.training.precision == "32-true"
-            and not self.training.curriculum
-            and bool(before) == (self.training.stretches != (1,))
-        )
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """This process' share of the batch of this update: features, flips (T,B,1,H,W), raw gamma, actions."""
-        device, world, rank = self.fabric.device, self.fabric.world_size, self.fabric.global_rank
-        batch = self.stream[self.update].first(sequence_steps(self.training, self.update) + 1)
-        features = batch.features.to(device, torch.float32)
-        generator = generator_for(self.config.seed, self.update, device)
-        flips = (torch.rand(features.shape, generator=generator, device=device) < self.training.noise).float()
-        shape = (features.shape[1], self.config.network.components, *features.shape[2:])
-        raw = torch.randn(shape, generator=generator, device=device)
-        actions = batch.to(device).one_hot(self.config.network.actions)
-        actions = None if actions is None else actions[:, rank::world]
-        return features[:, rank::world], flips[:, rank::world], raw[rank::world], actions
+def _shown(loss: float, rows: list[dict]) -> str:
+    """Return what the progress bar says: mean training loss of the last updates, and the last validation."""
+    shown = "" if math.isnan(loss) else f"loss {loss:.1f}"
+    if rows:
+        shown += f", validation loss {rows[-1]['loss']:.1f} bce {rows[-1]['bce']:.1f} ari {rows[-1]['ari']:.2f}"
+    return shown
 
-    def _before(self) -> tuple[em.Carried, Tensor] | tuple[()]:
-        """What the sequences of this update carry over, and which of them begin with it; nothing where all do."""
-        fresh = self.stream.fresh(self.update)
-        return () if self.carried is None or bool(fresh.all()) else (self.carried, fresh.to(self.fabric.device))
 
-    def _clip(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.clip)
+# ---------------------------------------------------------------------------------------------------------- checkpoints
 
-    def _check_finite(self) -> None:
-        """Mean of the last losses, with one synchronisation for all of them."""
-        losses = torch.stack(self.running)
-        if self.fabric.world_size > 1:  # also so that all processes stop together
-            losses = self.fabric.all_reduce(losses, reduce_op="mean")
-        if not bool(losses.isfinite().all()):
-            first = self.update - len(losses) + int((~losses.isfinite()).nonzero()[0])
-            raise TrainingError(
-                f"{self.config.name}@{self.config.seed}: the loss of update {first} is not finite (sequences "
-                f"{first * self.training.batch} to {(first + 1) * self.training.batch - 1} of its stream); "
-                f"the last good checkpoint stays in {self.folder}"
-            )
-        self.running.clear()
-        self.last_losses = losses.cpu()
 
-    # ------------------------------------------------------------------------------------------------ validation
+@dataclass
+class _Checkpoints:
+    """Writes and reads all that a training is: weights, optimisers and state."""
 
-    def _validation_frames(self) -> int:
-        return max(self.training.steps, self.training.validation_steps) + 1
+    config: RunConfig
+    fabric: Fabric
+    folder: Path
+    network: Network
+    optimizers: list[torch.optim.Optimizer]
+    state: State
 
-    def _evaluate(self, validation: videos.Videos) -> dict:
-        """One row of metrics, the same on every process."""
-        if self.running:
-            self._check_finite()
-        result = evaluate.evaluate(self.network, validation, noise=self.training.noise, draw=0)
-        row = {
-            "update": self.update,
-            "sequences": self.update * self.training.batch,
-            "seconds": round(self.seconds, 1),
-            "training_loss": float(self.last_losses.mean()),
-            **{name: float(value) for name, value in result.summary().items()},
-        }
-        self.rows.append(row)
-        self.stale = 0 if row["loss"] < self.best else self.stale + 1
-        if row["loss"] < self.best:
-            self.best = row["loss"]
-            if self.training.patience:
-                self._write(BEST)
-        return row
-
-    # ------------------------------------------------------------------------------------------------ state
-
-    def _tensors(self) -> dict[str, Tensor]:
-        carried = muon.state_tensors(self.network, self._bare_optimizers())
-        weights = {f"network/{name}": p for name, p in self.network.state_dict().items()}
-        own = {} if self.carried is None else {f"carried/{n}": v for n, v in vars(self.carried).items()}
-        return weights | own | {f"optimizer/{name}": value for name, value in carried.items()}
-
-    def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
-        """As torch made them, without the wrappers of Fabric."""
-        return [o.optimizer for o in self.optimizers]
-
-    def _meta(self) -> dict:
-        return {
-            "update": self.update, "seconds": self.seconds, "stale": self.stale,
-            "best": None if math.isinf(self.best) else self.best, "code": self.code,
-            "rows": [list(row.items()) for row in self.rows],  # pairs keep their order in sorted JSON
+    def write(self, name: str) -> None:
+        """Replace the checkpoint of that name by what is now."""
+        state = self.state
+        tensors = {f"network/{name}": p for name, p in self.network.state_dict().items()}
+        tensors |= {} if state.carried is None else {f"carried/{n}": v for n, v in vars(state.carried).items()}
+        carried = muon.state_tensors(self.network, self.optimizers)
+        tensors |= {f"optimizer/{name}": value for name, value in carried.items()}
+        meta = {
+            "update": state.update, "seconds": state.seconds, "stale": state.stale,
+            "best": None if math.isinf(state.best) else state.best, "code": state.code,
+            "rows": [list(row.items()) for row in state.rows],  # pairs keep their order in sorted JSON
         }  # fmt: skip
-
-    def _write(self, name: str) -> None:
         if self.fabric.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            files.write_state(self.folder / name, self._tensors(), self._meta())
+            files.write_state(self.folder / name, tensors, meta)
         self.fabric.barrier()
 
-    def _restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
-        self.network.load_state_dict(_below("network/", tensors))
-        muon.load_state_tensors(self.network, self._bare_optimizers(), _below("optimizer/", tensors))
-        self.update, self.seconds, self.stale = meta["update"], meta["seconds"], meta["stale"]
-        self.rows = [dict(row) for row in meta["rows"]]
-        self.best = math.inf if meta["best"] is None else meta["best"]
-        if own := _below("carried/", tensors):
-            self.carried = em.Carried(**{name: value.to(self.fabric.device) for name, value in own.items()})
-        before = [digest for digest in meta.get("code", []) if digest != self.code[-1]]
-        if before:
-            warnings.warn(
-                f"{self.config.name}@{self.config.seed} goes on from update {self.update} with code "
-                f"{self.code[-1][:10]}; it was trained with {', '.join(d[:10] for d in before)} so far, and its "
-                "manifest will say so",
-                stacklevel=2,
-            )
-        self.code = [*before, self.code[-1]]
-
-    def _resume(self) -> None:
-        """From this run's own checkpoint, else from the longest trunk of a shorter finished run."""
-        found = files.read_state(self.folder / CHECKPOINT) or self._longest_trunk()
-        if found:
+    def resume(self, root) -> None:
+        """Go on from this run's own checkpoint, else from the longest trunk of a shorter finished run, else begin."""
+        if found := files.read_state(self.folder / CHECKPOINT) or self._longest_trunk(root):
             self._restore(*found)
 
-    def _longest_trunk(self) -> tuple[dict[str, Tensor], dict] | None:
-        trunks = []
-        for run in store.find(self.config.name, seed=self.config.seed, root=self.root):
-            if run.config.replace(updates=self.training.updates) == self.config and trunk_end(
+    def _restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
+        state, now = self.state, self.state.code[-1]
+        self.network.load_state_dict(_below("network/", tensors))
+        muon.load_state_tensors(self.network, self.optimizers, _below("optimizer/", tensors))
+        state.update, state.seconds, state.stale = meta["update"], meta["seconds"], meta["stale"]
+        state.rows = [dict(row) for row in meta["rows"]]
+        state.best = math.inf if meta["best"] is None else meta["best"]
+        if carried := _below("carried/", tensors):
+            state.carried = em.Carried(**{name: value.to(self.fabric.device) for name, value in carried.items()})
+        before = [digest for digest in meta.get("code", []) if digest != now]
+        if before:
+            warnings.warn(
+                f"{self.config.name}@{self.config.seed} goes on from update {state.update} with code {now[:10]}; it "
+                f"was trained with {', '.join(digest[:10] for digest in before)} so far, and its manifest will say so",
+                stacklevel=2,
+            )
+        state.code = [*before, now]
+
+    def _longest_trunk(self, root) -> tuple[dict[str, Tensor], dict] | None:
+        config, trunks = self.config, []
+        for run in store.find(config.name, seed=config.seed, root=root):
+            if run.config.replace(updates=config.training.updates) == config and trunk_end(
                 run.config.training
-            ) <= trunk_end(self.training):
+            ) <= trunk_end(config.training):
                 try:
                     trunks.append(run.trunk())
-                except errors.RunError as error:
+                except RunError as error:
                     warnings.warn(f"not extended: {error}", stacklevel=2)
         return max(filter(None, trunks), key=lambda found: found[1]["update"], default=None)
 
-    def _finish(self) -> store.Run:
+    def finish(self, environment: dict, root) -> store.Run:
+        """Publish the finished run and remove its checkpoints."""
+        state, training = self.state, self.config.training
         weights = self.network.state_dict()
-        if self.training.patience and (found := files.read_state(self.folder / BEST)):
+        if training.patience and (found := files.read_state(self.folder / BEST)):
             weights = _below("network/", found[0])
-        trunk = files.read_state(self.folder / TRUNK) if self.training.decay else None
+        trunk, trunk_meta = (files.read_state(self.folder / TRUNK) if training.decay else None) or (None, None)
         if self.fabric.is_global_zero:
             store.save(
                 self.config,
                 weights=weights,
-                metrics=self.rows,
+                metrics=state.rows,
                 manifest={
-                    **self.environment,
-                    "code_digests": self.code,
+                    **environment,
+                    "code_digests": state.code,
                     "devices": self.fabric.world_size,
-                    "updates": self.update,
-                    "sequences_seen": self.update * self.training.batch,
-                    "wall_seconds": round(self.seconds, 1),
+                    "updates": state.update,
+                    "sequences_seen": state.update * training.batch,
+                    "wall_seconds": round(state.seconds, 1),
                 },
-                trunk=trunk[0] if trunk else None,
-                trunk_meta=trunk[1] if trunk else None,
-                root=self.root,
+                trunk=trunk,
+                trunk_meta=trunk_meta,
+                root=root,
             )
             for name in (CHECKPOINT, BEST, TRUNK):
                 (self.folder / name).unlink(missing_ok=True)
         self.fabric.barrier()
-        return store.load(self.config, self.root)
+        return store.load(self.config, root)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    """Return the tensors whose names begin with ``prefix``, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
