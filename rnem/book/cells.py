@@ -15,6 +15,7 @@ import yaml
 
 from rnem.book import parameters
 from rnem.errors import ChapterError
+from rnem.model.config import MODELS
 from rnem.paths import book_root, runs_root
 from rnem.runs.experiments import RUNS
 from rnem.runs.store import Run, exactly, find
@@ -116,6 +117,13 @@ def runs(chapter: str) -> dict[str, list[Run]]:
             "book shows"
         )
     return found
+
+
+def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Return runs by their model, in the order of the table of models; models without a run are left out."""
+    runs = list(runs)
+    found = {model: [run for run in runs if run.config.network.model == model] for model in MODELS}
+    return {model: members for model, members in found.items() if members}
 
 
 def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: str, runs: Iterable[Run]):

@@ -24,10 +24,10 @@ MODELS = {
     "rnem": Model("R-NEM", "pairwise", attention=True),
     "rnem_noatt": Model("R-NEM without attention", "pairwise"),
     "nem": Model("N-EM", "identity"),
-    "rnn": Model("RNN", "identity", several=False),
     "lstm": Model("LSTM", None, several=False),
+    "rnn": Model("RNN", "identity", several=False),
 }
-"""By the name that runs are named with: ``laptop-balls4mass-rnem-k5``."""
+"""By the name that runs are named with (``laptop-balls4mass-rnem-k5``), in the order in which pages list them."""
 MODEL_LABELS = {name: model.label for name, model in MODELS.items()}
 
 
