@@ -26,6 +26,32 @@ def runs_root() -> Path:
     return data_root() / "runs"
 
 
+def videos_root() -> Path:
+    """Folder of the fixed sets of videos."""
+    return data_root() / "videos"
+
+
+def measures_root() -> Path:
+    """Folder of the tables that were computed of finished runs."""
+    return data_root() / "measures"
+
+
+def verdicts_root() -> Path:
+    """Folder of the verdicts that older readings of the rules gave."""
+    return data_root() / "verdicts"
+
+
+def authors_root() -> Path:
+    """Folder of what was measured of the authors' videos."""
+    return data_root() / "authors"
+
+
+def authors_videos_root() -> Path:
+    """Folder of the authors' videos: ``$RNEM_AUTHORS``, or ``shared/authors`` beside the repository."""
+    given = os.environ.get("RNEM_AUTHORS")
+    return Path(given).expanduser() if given else repository().parent / "shared" / "authors"
+
+
 def book_root() -> Path:
     """The folder of the book's sources: ``$RNEM_BOOK``, or ``book`` in the repository."""
     given = os.environ.get("RNEM_BOOK")

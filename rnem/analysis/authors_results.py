@@ -7,7 +7,6 @@ that its video has 250 frames and other numbers than the authors' own of 500: co
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from rnem.authors.result_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, 
 from rnem.errors import VideoError
 from rnem.evaluation import evaluate, metrics
 from rnem.model.network import Network
-from rnem.paths import data_root, repository
+from rnem.paths import authors_root, authors_videos_root
 from rnem.runs import files
 from rnem.runs.store import Run
 from rnem.videos import balls
@@ -184,9 +183,7 @@ def _windows(values: dict[str, Tensor], name: str) -> pd.DataFrame:
 
 def at_hand(name: str) -> Path | None:
     """A result video that is here, with its hash of HASHES: in $RNEM_AUTHORS (../shared/authors), or downloaded."""
-    given = os.environ.get("RNEM_AUTHORS")
-    places = [Path(given).expanduser()] if given else [repository().parent / "shared" / "authors"]
-    for folder in (*places, Path(pooch.os_cache("rnem"))):
+    for folder in (authors_videos_root(), Path(pooch.os_cache("rnem"))):
         path = folder / f"{name}.gif"
         if path.is_file() and digest(path) == HASHES[name]:
             return path
@@ -235,7 +232,7 @@ def _fitting(runs: list[Run], name: str) -> list[Run]:
 
 def theirs_path() -> Path:
     """Where the authors' own numbers are kept, which a chapter shows without their videos."""
-    return data_root() / "authors" / "theirs.csv"
+    return authors_root() / "theirs.csv"
 
 
 def write_theirs(folder: str | Path) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from rnem import errors
-from rnem.paths import data_root
+from rnem.paths import measures_root
 from rnem.runs import files
 from rnem.runs.code import code_digest, imported
 from rnem.runs.store import Run
@@ -48,7 +48,7 @@ def cached(run: Run, what: str, module: str, compute: Callable[[], pd.DataFrame]
     """
     about = {"what": what, "code": code_of(module), "run": run.manifest["digest"], "settings": settings}
     key = hashlib.sha256(files.canonical(about).encode()).hexdigest()[:10]
-    path = data_root() / "measures" / run.path.name / f"{what}-{key}.csv"
+    path = measures_root() / run.path.name / f"{what}-{key}.csv"
     body = _read(path, about)
     if body is None:
         body = compute().to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")

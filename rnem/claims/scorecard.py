@@ -13,7 +13,7 @@ from rnem.claims import measured, poster, rules
 from rnem.claims.rules import Claim, Comparison, Decided, Measure, Outcome, Verdict
 from rnem.evaluation.metrics import interval, ratio_interval
 from rnem.model.config import MODEL_LABELS
-from rnem.paths import data_root
+from rnem.paths import verdicts_root
 from rnem.runs.config import RunConfig
 from rnem.runs.store import Run
 
@@ -217,7 +217,7 @@ def older_reading(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Columns: claim, the verdict and the failures of then, the verdict and the inconclusive comparisons of now. And a
     sentence: the day, the commit, and what became of the comparisons that were called failures.
     """
-    kept = json.loads((data_root() / "verdicts" / "first-campaign.json").read_text(encoding="utf-8"))
+    kept = json.loads((verdicts_root() / "first-campaign.json").read_text(encoding="utf-8"))
     now = table.set_index("claim")
     rows, became = [], []
     for claim in kept["claims"]:

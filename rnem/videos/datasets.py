@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rnem.errors import VideoError
-from rnem.paths import data_root
+from rnem.paths import videos_root
 from rnem.runs.code import code_digest
 from rnem.videos import balls, space_invaders
 from rnem.videos.balls import World
@@ -154,7 +154,7 @@ def _kept(split: str, seed: int, block: int, frames: int = space_invaders.FRAMES
     """
     rules = code_digest(["rnem.videos.space_invaders"])[:8]
     long = "" if frames == space_invaders.FRAMES else f"-{frames}"
-    path = data_root() / "videos" / ".blocks" / f"{GAME}{space_invaders.SIZE}-{split}-{seed}-{block}{long}-{rules}.h5"
+    path = videos_root() / ".blocks" / f"{GAME}{space_invaders.SIZE}-{split}-{seed}-{block}{long}-{rules}.h5"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path.with_suffix(".lock"))
@@ -203,7 +203,7 @@ def fixed(
     count = FIXED if count is None else count
     frames = data.frames if frames is None else frames
     _check_frames(name, frames)
-    path = (data_root() / "videos" if root is None else Path(root)) / f"{name}-{split}.h5"
+    path = (videos_root() if root is None else Path(root)) / f"{name}-{split}.h5"
     if path.exists():
         there = size(path, split)
         if there[0] >= frames and there[1] >= count:
