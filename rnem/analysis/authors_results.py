@@ -202,7 +202,7 @@ def file_of(video: Path) -> Path:
 
 
 def table(runs: Iterable[Run]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Runs on the videos of known hash: rows that are kept, and those that can be computed as the video is at hand.
+    """Return runs on the authors' videos: rows that are kept, and those that can be computed as the video is at hand.
 
     A run is measured on the kind of video that it was trained on (those for balls4mass on balls678mass too); on curtain
     videos one trained without a curtain stands in where none of its name is trained with it. Columns: video, window,
@@ -210,7 +210,7 @@ def table(runs: Iterable[Run]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """
     runs, parts, missing = list(runs), [], {}
     for name, sha256 in HASHES.items():
-        for run in _fitting(runs, name) if sha256 else []:
+        for run in _fitting(runs, name):
             network = run.config.network
             about = {"model": network.model, "components": network.components, "seed": run.seed, "run": run.config.name}
             try:
@@ -243,7 +243,7 @@ def write_theirs(folder: str | Path) -> Path:
     parts = []
     for name in found:
         path = Path(folder) / f"{name}.gif"
-        if HASHES[name] not in (None, digest(path)):
+        if HASHES[name] != digest(path):
             raise VideoError(f"{path} is not the authors' {name}: its hash is {digest(path)}")
         rows = theirs(path)
         rows.insert(0, "video", name)

@@ -11,7 +11,6 @@ import colorsys
 import hashlib
 import io
 import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +28,21 @@ COMMIT = "40b5ad6c74b8f1525711d7e4b6c90aef1e108ef6"
 decide whether a file is the right one."""
 KINDS = {"balls4mass": "balls4mass", "balls678mass": "balls678mass", "curtain": "balls3curtain"}
 """First word of a video's name -> its world in rnem.videos.datasets."""
-HASHES: dict[str, str | None] = {
-    **{f"{kind}_rnem{i}": None for kind in KINDS for i in (1, 2, 3, 4)},
+HASHES = {
     "balls4mass_rnem1": "sha256:ff30e6ad70e67fc0779ec2a8742634d659463bcb8da559cdb60ba3eecc5a81e6",
+    "balls4mass_rnem2": "sha256:a0022373e9543061a794186ae94b6ce5e1e487749b14a802640b903d6a059a6d",
+    "balls4mass_rnem3": "sha256:a3a0bf143e008103a7f30bcd07e3751edc870a9ca51306d78700b4b0467aeae6",
+    "balls4mass_rnem4": "sha256:bb3bdf7a9f93fea4535c73ea6e65f1770aaeaa60b6f007b51fb3f378d244308b",
+    "balls678mass_rnem1": "sha256:d9f667d8ed02eb2e71d7163ef025445d69c7e4644a60131a9d5495992b039c97",
     "balls678mass_rnem2": "sha256:181378d2d34b31ff94e313be4b9c8962c7c578e5ac6235ba71ea556deea57736",
+    "balls678mass_rnem3": "sha256:70f9eb84d654b5b69f557b2e8e5cab091126699a08f4bb8094257ea8759b6538",
+    "balls678mass_rnem4": "sha256:f7ba77ee55cab0cbb7ec8263391d514dcd804a9d1386cf7b24dd659a0b8cf777",
     "curtain_rnem1": "sha256:a8cee1c08354dfc4e5bcdad0b3f9b628deb20aeb7c0e4c39f67462391cb290ac",
+    "curtain_rnem2": "sha256:736dd89a50347e23d8603ff80d25c2983797b3f5f2718d6469506a523693f289",
+    "curtain_rnem3": "sha256:36c8d9d9c1ac9f07cea52c243fba4e60167a27495edc5b8fc59c7fe4c58fa621",
+    "curtain_rnem4": "sha256:62f7afbaf67c446ce1417b49a26f857aa32db5af558157074282808dec34cc97",
 }
-"""The published result videos; a hash is None where no copy was at hand to take it from."""
+"""The published result videos."""
 SIZE = 64
 PIXEL = BOX / SIZE
 """Side of a pixel, box units."""
@@ -81,25 +88,16 @@ class ResultVideo:
 
 
 def fetch(name: str, folder: str | Path | None = None) -> Path:
-    """Path of a result video: in ``folder`` where one is given, else downloaded (once) and verified.
-
-    Where no hash is known the first download is trusted, and a UserWarning says which hash it has.
-    """
+    """Return the path of a result video: in ``folder`` where one is given, else downloaded (once) and verified."""
     if name not in HASHES:
         raise VideoError(f"the authors published no result video {name!r}; there are {', '.join(HASHES)}")
     if folder is not None:
         return Path(folder) / f"{name}.gif"
     url, cache = URL.format(commit=COMMIT, name=name), pooch.os_cache("rnem")
-    first = not (Path(cache) / f"{name}.gif").exists()
     try:
-        path = Path(pooch.retrieve(url, HASHES[name], f"{name}.gif", cache, progressbar=False))
+        return Path(pooch.retrieve(url, HASHES[name], f"{name}.gif", cache, progressbar=False))
     except (OSError, ValueError) as error:  # no network; a hash that differs
         raise VideoError(f"cannot download {url}: {error}") from None
-    if first and HASHES[name] is None:
-        warnings.warn(
-            f"{path} was downloaded unverified, as no hash of it is known; it has {digest(path)}", stacklevel=2
-        )
-    return path
 
 
 def digest(path: str | Path) -> str:

@@ -100,10 +100,17 @@ def summary(theirs: pd.DataFrame, ours: pd.DataFrame, run: str, window: str) -> 
 def left_out(ours: pd.DataFrame, missing: dict[str, list[str]]) -> str:
     """What the tables lack, and which runs stand in on curtain videos, Markdown."""
     stand_ins = ours[ours["video"].str.startswith("curtain") & ~ours["run"].str.contains("curtain")]["run"]
+    measured = set(ours["video"])
     lines = [
         f"Not at hand and never measured, so left out: `{video}` for {', '.join(f'`{label}`' for label in labels)}."
         for video, labels in missing.items()
+        if video in measured
     ]
+    if absent := [f"`{video}`" for video in missing if video not in measured]:
+        lines.append(
+            f"Not at hand where this page was made: {', '.join(absent)}. `rnem evaluate RUN --video NAME` downloads one "
+            "by its hash, and measures it."
+        )
     if len(stand_ins):
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(stand_ins))
         lines.append(f"On the curtain video {names} saw no curtain in training: for them it is another world.")
