@@ -52,7 +52,10 @@ def html(tmp_path_factory):
     )
     (root / "book" / "intro.md").write_text("# A book\n")
     (root / "book" / "play.md").write_text(PAGE)
-    (root / "book" / "chapters" / "other.md").write_text("# Other\n\nSee {play}`five balls <scene=five>`.\n")
+    (root / "book" / "chapters" / "other.md").write_text(
+        "# Other\n\nSee {play}`five balls <scene=five>`, "
+        f"{{play}}`another <run=long-balls4mass-rnem-k2@7|{K3}&components=3>`.\n"
+    )
     (root / "book" / "references.bib").write_text("")
     settings = (REPOSITORY / "_config.yml").read_text()
     settings = settings.replace('"chapters/*.md"', '"none/*.md"').replace("    - rnem.book.sphinx_guard\n", "")
@@ -89,7 +92,9 @@ def test_the_build_writes_each_run_once_from_the_verified_run(html):
 
 def test_links_with_a_state_lead_to_the_page(html):
     assert 'href="#live&amp;scene=eight&amp;seed=3"' in (html / "play.html").read_text()
-    assert 'href="../play.html#live&amp;scene=five"' in (html / "chapters" / "other.html").read_text()
+    other = (html / "chapters" / "other.html").read_text()
+    assert 'href="../play.html#live&amp;scene=five"' in other
+    assert f'href="../play.html#live&amp;run={K3}&amp;components=3"' in other
 
 
 def test_a_page_is_out_of_date_when_an_alternative_or_another_run_is_there(monkeypatch):

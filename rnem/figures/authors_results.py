@@ -108,8 +108,8 @@ def left_out(ours: pd.DataFrame, missing: dict[str, list[str]]) -> str:
     ]
     if absent := [f"`{video}`" for video in missing if video not in measured]:
         lines.append(
-            f"Not at hand where this page was made: {', '.join(absent)}. `rnem evaluate RUN --video NAME` downloads one by "
-            "its hash, and measures it."
+            f"Not at hand where this page was made: {', '.join(absent)}. `rnem evaluate RUN --video NAME` downloads "
+            "one by its hash, and measures it."
         )
     if len(stand_ins):
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(stand_ins))

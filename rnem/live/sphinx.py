@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -61,14 +62,29 @@ def file_of(run: Run, ending: str) -> str:
 
 
 class PlayRole(ReferenceRole):
-    """{play}`eight balls <scene=eight>`: a link to the page, with a state in the address."""
+    """{play}`eight balls <scene=eight>`: a link to the page, with a state in the address.
+
+    Its ``run=NEW|OLD`` stands for the first of them that is finished, as in the directive.
+    """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         text = nodes.inline(self.title, self.title)
         if self.env.app.builder.format != "html":
             return [text], []
+        try:
+            state = re.sub(r"(?<=run=)[^&]+", lambda match: self._label(match[0]), self.target)
+        except (RnemError, ValueError) as error:
+            logger.warning(f"this links to nothing that lives: {error}", location=self.get_location(), type="rnem")
+            return [text], []
         uri = "" if self.env.docname == PAGE else self.env.app.builder.get_relative_uri(self.env.docname, PAGE)
-        return [nodes.reference("", "", text, refuri=f"{uri}#live&{self.target}", internal=True)], []
+        return [nodes.reference("", "", text, refuri=f"{uri}#live&{state}", internal=True)], []
+
+    def _label(self, text: str) -> str:
+        """Return the label of the run that a text means now; the page is read again where it means another."""
+        run = chosen(text)
+        pages = self.env.rnem_live = getattr(self.env, "rnem_live", {})
+        pages.setdefault(self.env.docname, {}).setdefault(text, set()).add(file_of(run, "js"))
+        return run.label
 
 
 class Live(SphinxDirective):
