@@ -1,0 +1,1 @@
+"""Chapters and their notebooks: executed, checked for being up to date, and shown by Sphinx."""

@@ -1,0 +1,1 @@
+"""What a network predicts on test videos, and the metrics of it."""

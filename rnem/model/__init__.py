@@ -1,0 +1,1 @@
+"""The network and EM: torch, and nothing else of rnem."""

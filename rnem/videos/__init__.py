@@ -1,0 +1,1 @@
+"""Videos: the simulators of balls and of Space Invaders, files, and the data sets by name."""

@@ -1,0 +1,1 @@
+"""Campaigns and reproductions: many runs and chapters, in processes of their own or on a cluster."""

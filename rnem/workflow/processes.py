@@ -11,6 +11,7 @@ import functools
 import multiprocessing
 import multiprocessing.connection
 import os
+import runpy
 import signal
 import sys
 import tempfile
@@ -90,10 +91,9 @@ def _work(arguments: list[str], environment: dict[str, str], folder: str, errors
         os.dup2(os.open(path, os.O_WRONLY), number)
     from tqdm import tqdm
 
-    from rnem.cli.main import main
-
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
-    sys.exit(main(arguments))
+    sys.argv = ["rnem", *arguments]
+    runpy.run_module("rnem", run_name="__main__")  # as python -m rnem does
 
 
 def _follow() -> None:
