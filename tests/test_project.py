@@ -5,6 +5,7 @@ import itertools
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -97,6 +98,20 @@ def test_each_file_that_a_command_of_the_readme_reads_is_there_or_made_by_one_ab
     assert {"balls4mass64-test.h5", "runs.tar", "balls4mass_rnem1"} <= set(read)
 
 
+def test_the_code_of_the_readme_runs_and_gives_the_numbers_of_an_evaluation(monkeypatch):
+    monkeypatch.delenv("RNEM_DATA", raising=False)
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len([line for line in block.splitlines() if line]) <= 5
+    code = "import torch; torch.set_num_threads(1)\n" + block
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    summary = ast.literal_eval(done.stdout)
+    assert {"bce", "relational", "ari"} <= set(summary)
+    assert 40 < summary["bce"] < 75, (
+        "nats of R-NEM with five components, which the table below has over all test videos"
+    )
+
+
 def test_the_readme_names_runs_that_exist():
     from rnem.runs.experiments import RUNS
 
@@ -121,10 +136,10 @@ def test_the_citation_is_valid_and_cites_the_paper():
     ]
 
 
-MODULES = sorted((REPOSITORY / "rnem").glob("*.py"))
+MODULES = sorted((REPOSITORY / "rnem").rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 

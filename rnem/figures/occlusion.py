@@ -46,9 +46,9 @@ def span(hidden: pd.Series) -> np.ndarray:
 def errors(tables: Iterable[Table], guesses: Sequence[str], column: str = "error") -> pd.DataFrame:
     """A row per series (a model, or a guess), seed and span: median ``error`` (pixels), shares ``near`` and ``shown``.
 
-    Tables are those of occlusion.returns or probe.probed, errors their ``column``; ``shown``: there is one. What is
-    FAR, or has no error as nothing was found, counts as FAR. Guesses are the same for every run: they are taken of the
-    first, and have seed 0.
+    Tables are those of occlusion.returns or state_probe.probed, errors their ``column``; ``shown``: there is one. What
+    is FAR, or has no error as nothing was found, counts as FAR. Guesses are the same for every run: they are taken of
+    the first, and have seed 0.
     """
     tables = list(tables)
     series = [(model, seed, rows["hidden"], rows[column]) for model, seed, rows in tables]
