@@ -169,6 +169,15 @@ def test_a_measures_code_is_what_decides_its_numbers(module):
     assert not set(cache.NEUTRAL) & set(behind)
 
 
+def test_a_module_of_a_docstring_alone_is_an_empty_one(package):
+    (package / "one.py").write_text("")
+    empty = code.code_digest(["rnem.one"])
+    (package / "one.py").write_text('"""What it is for."""\n')
+    assert code.code_digest(["rnem.one"]) == empty
+    (package / "one.py").write_text("ONE = 1\n")
+    assert code.code_digest(["rnem.one"]) != empty
+
+
 def test_every_module_whose_code_does_not_count_is_there():
     assert [name for name in (*cache.NEUTRAL, *provenance.TRAINING_CODE) if not code.module_path(name).exists()] == []
 

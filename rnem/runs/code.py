@@ -35,8 +35,8 @@ def _tree(node) -> list | str:
     """A syntax tree as lists: ast.dump, but alike in every version of Python, and without strings that do nothing."""
     if isinstance(node, ast.AST):
         # Newer versions have more fields (type_params), which are empty in code that an older one can read.
-        fields = [(name, _tree(value)) for name, value in ast.iter_fields(node) if value is not None and value != []]
-        return [type(node).__name__, fields]
+        fields = [(name, _tree(value)) for name, value in ast.iter_fields(node) if value is not None]
+        return [type(node).__name__, [(name, tree) for name, tree in fields if tree != []]]
     if isinstance(node, list):
         return [_tree(each) for each in node if not _is_text(each)]
     return ascii(node)
@@ -83,7 +83,7 @@ def _imports(source: str, package: str) -> tuple[tuple[str, str], ...]:
         if isinstance(node, ast.Import):
             found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            # Of "from ..b import c" in rnem.a.x the package is rnem.a; each dot but the first goes one up.
+            # In rnem.runs.store, whose package is rnem.runs, ".files" is rnem.runs.files and "..paths" is rnem.paths.
             parts = package.split(".")
             above = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
             found += [(".".join(filter(None, (above, node.module))), alias.name) for alias in node.names]
