@@ -19,13 +19,13 @@ import torch
 import yaml
 from sphinx.errors import ExtensionError
 
-from rnem import errors
-from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source, staleness
+from rnem import errors, paths
+from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source
 from rnem.book import notebook as notebooks
 from rnem.claims import rules
 from rnem.claims.measured import measurer
-from rnem.runs import experiments, store
-from rnem.runs.code import imported
+from rnem.model import config
+from rnem.runs import code, experiments, store
 from rnem.runs.experiments import named
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,7 +48,7 @@ count = 2
 ```
 
 ```{code-cell} ipython3
-from rnem import cells
+from rnem.book import cells
 
 seeds = [run.seed for run in cells.runs("small")["smoke-balls4mass-rnn"]]
 print("seeds", seeds, "count", count, object())
@@ -71,7 +71,8 @@ See {numref}`fig-drawing`, and {src}`the network <rnem.model.network.Network>`.
 ```{code-cell} ipython3
 :tags: [hide-input]
 import matplotlib.pyplot as plt
-from rnem import cells, figures
+from rnem import figures
+from rnem.book import cells
 
 figure, axes = plt.subplots()
 axes.plot([1, 4, 9])
@@ -204,26 +205,49 @@ def test_a_run_of_another_name_does_not_matter(root):
 
 @pytest.mark.parametrize(
     ("module", "expected"),
-    [("cells", "stale"), ("storage", "stale"), ("train", "fresh"), ("book", "fresh")],
-    ids=["imported", "imported by what is imported", "not imported", "what executes it"],
+    [
+        ("book.cells", "stale"),
+        ("runs.files", "stale"),
+        ("runs", "stale"),
+        ("training.train", "fresh"),
+        ("book.chapters", "fresh"),
+        ("", "fresh"),
+    ],
+    ids=[
+        "imported",
+        "imported by what is imported",
+        "a package around it",
+        "not imported",
+        "what executes it",
+        "public names that it does not use",
+    ],
 )
 def test_code_matters_where_the_chapter_imports_it(root, monkeypatch, module, expected):
-    package = root / "package"
-    shutil.copytree(REPOSITORY / "rnem", package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(staleness, "module_path", lambda name: package / f"{name}.py")
-    with (package / f"{module}.py").open("a") as file:
+    sources = root / "sources"
+    shutil.copytree(REPOSITORY / "rnem", sources / "rnem", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "SOURCES", sources)
+    module = ".".join(filter(None, ("rnem", module)))
+    with code.module_path(module).open("a") as file:
         file.write("\nCHANGED = True\n")
-    assert state(root) == (expected, f"rnem/{module}.py changed" if expected == "stale" else "")
+    assert state(root) == (expected, f"{module} changed" if expected == "stale" else "")
 
 
 def test_imports_are_found_however_they_are_written():
-    code = [
+    cells_ = [
         "%matplotlib inline\nimport rnem.runs.experiments as c\n",
         "def f():\n    from rnem.training.muon import *\n",
         "!ls\n",
     ]
-    assert set(imported(code)) >= {"config", "optim"}
-    assert "cli" not in imported(code)
+    found = code.imported(cells_)
+    assert set(found) >= {"rnem.runs", "rnem.runs.experiments", "rnem.training", "rnem.training.muon"}
+    assert not [name for name in found if name.startswith("rnem.cli")]
+
+
+@pytest.mark.parametrize("gone", ["from rnem import cells", "from rnem.analysis import cells", "import rnem.cells"])
+def test_a_chapter_that_imports_a_module_which_moved_is_named(root, gone):
+    edit(source(root), "from rnem.book import cells", gone)
+    with pytest.raises(errors.BookError, match=r"^chapter small: code imports rnem\.[\w.]*cells, and there is no /"):
+        chapters.status(root / "book")
 
 
 def test_a_declaration_with_a_typing_error_is_named(root):
@@ -528,7 +552,15 @@ def test_the_recipes_page_reads_the_curricula_of_the_table(monkeypatch):
     monkeypatch.delenv("RNEM_DATA", raising=False)
     page = chapters.chapter("recipe", REPOSITORY / "book").read()
     (code,) = [cell.source for cell in page.cells if "recipe.csv" in cell.source]
-    scope = {"ast": ast, "pd": pandas, "store": store, "experiments": experiments, "Markdown": str}
+    scope = {
+        "ast": ast,
+        "pd": pandas,
+        "store": store,
+        "experiments": experiments,
+        "paths": paths,
+        "config": config,
+        "Markdown": str,
+    }
     exec(code, scope)
     assert set(scope["shown"]["curriculum"]) == {"", "6 steps up to 70%"}
 

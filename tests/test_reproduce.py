@@ -23,7 +23,7 @@ from rnem.book import notebook as notebooks
 from rnem.book.parameters import Chosen
 from rnem.claims import rules
 from rnem.errors import UserError
-from rnem.model import network
+from rnem.model import interaction
 from rnem.model.network import build
 from rnem.runs import config, experiments, store
 from rnem.training import train
@@ -48,11 +48,12 @@ count = 2
 ```
 
 ```{code-cell} ipython3
-from rnem import cells, measures
+from rnem.analysis import curves
+from rnem.book import cells
 
 found = cells.runs("one")
 print(*(run.label for name in found for run in found[name]), "on", cells.data("balls4mass"), count, "videos")
-table = measures.table(found[cells.run("balls4mass-rnn")], cells.data("balls4mass"), count=count)
+table = curves.table(found[cells.run("balls4mass-rnn")], cells.data("balls4mass"), count=count)
 ```
 """
 
@@ -386,7 +387,10 @@ def test_a_failed_training_stops_it_with_its_sentence(one, tmp_path, monkeypatch
 
 
 def test_a_child_ends_with_its_parent(tmp_path):
-    begin = "from rnem import child\nlist(child.run(['laptop-balls4mass-rnn'], 1, lambda name: ['train', name], {}))"
+    begin = (
+        "from rnem.workflow import processes\n"
+        "list(processes.run(['laptop-balls4mass-rnn'], 1, lambda name: ['train', name], {}))"
+    )
     parent = subprocess.Popen([sys.executable, "-c", begin], env=os.environ | {"RNEM_DATA": str(tmp_path)})
     try:
         deadline = time.monotonic() + 120
@@ -410,7 +414,7 @@ def test_the_examples_of_the_page_reproduce_it_work(tmp_path, monkeypatch, capsy
     for seed in range(rules.MINIMUM_SEEDS):
         save_run(experiments.named("smoke-balls4mass-rnem-k5"), seed)
     page = chapters.chapter("reproduce", REPOSITORY / "book").read()
-    scope = {"cells": cells, "experiments": experiments, "network": network, "count": 2}
+    scope = {"cells": cells, "experiments": experiments, "interaction": interaction, "count": 2}
     for cell in page.cells:
         if "example" in cell.metadata.get("tags", []):
             exec(cell.source, scope)
@@ -428,7 +432,8 @@ def test_two_processes_train_as_one_does(tmp_path, one_thread, batch):
     alone = train.train(run, root=tmp_path / "alone", accelerator="cpu", progress=False)
     script = tmp_path / "two.py"
     script.write_text(f"""\
-from rnem import config, train
+from rnem.runs import experiments
+from rnem.training import train
 run = experiments.named({RNN.name!r}).replace(batch={batch})
 train.train(run, root={str(tmp_path / "two")!r}, accelerator="cpu", devices=2, progress=False)
 """)

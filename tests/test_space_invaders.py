@@ -45,8 +45,8 @@ def no_ale(monkeypatch):
 def small_blocks(monkeypatch, tmp_path):
     """Three blocks of two sequences are the training videos, kept in a folder of their own."""
     monkeypatch.setenv("RNEM_DATA", str(tmp_path))
-    monkeypatch.setattr(videos, "BLOCK", 2)
-    monkeypatch.setattr(videos, "TRAINING_BLOCKS", 3)
+    monkeypatch.setattr(datasets, "BLOCK", 2)
+    monkeypatch.setattr(datasets, "TRAINING_BLOCKS", 3)
     return tmp_path / "videos" / ".blocks"
 
 

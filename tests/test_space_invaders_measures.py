@@ -186,7 +186,7 @@ def test_pixels_of_one_sprite_share_a_component_and_those_of_two_do_not(run, mon
         for b in there:
             assert share[a, b] == (1.0 if a == b else 0.0)
     assert math.isnan(share["shots", "ship"])  # there was none
-    assert space_invaders.shared(space_invaders.shared(run, 1, FRAMES - 1)).axes
+    assert figures.space_invaders.shared(space_invaders.shared(run, 1, FRAMES - 1)).axes
 
 
 def test_sprites_have_colours_of_their_own():
