@@ -15,22 +15,18 @@ from rnem.model.config import MODEL_LABELS
 WIDTH = 7.2
 """Inches: the width of the book's text column."""
 
-MODEL_COLOURS = {
-    "rnem": "#0072B2",
-    "rnem_noatt": "#56B4E9",
-    "nem": "#D55E00",
-    "lstm": "#009E73",
-    "rnn": "#CC79A7",
-    "copy_last": "#6B6B6B",
+_LINES = {
+    "rnem": ("#0072B2", ()),
+    "rnem_noatt": ("#56B4E9", (4, 1.5)),
+    "nem": ("#D55E00", (6, 2, 1.5, 2)),
+    "lstm": ("#009E73", (2, 1)),
+    "rnn": ("#CC79A7", (1, 1)),
 }
-MODEL_DASHES = {
-    "rnem": (),
-    "rnem_noatt": (4, 1.5),
-    "nem": (6, 2, 1.5, 2),
-    "lstm": (2, 1),
-    "rnn": (1, 1),
-    "copy_last": (8, 3),
-}
+_FURTHER = (("#E69F00", (5, 1, 1, 1)), ("#7A5195", (3, 1, 1, 1, 1, 1)), ("#8C6D31", (7, 2)), ("#B22222", (2, 2)))
+"""Of models that have no line of their own, in turn."""
+_ASSIGNED = _LINES | {model: _FURTHER[i % 4] for i, model in enumerate(m for m in MODEL_LABELS if m not in _LINES)}
+MODEL_COLOURS = {model: colour for model, (colour, _) in _ASSIGNED.items()} | {"copy_last": "#6B6B6B"}
+MODEL_DASHES = {model: dashes for model, (_, dashes) in _ASSIGNED.items()} | {"copy_last": (8, 3)}
 LABELS = MODEL_LABELS | {"copy_last": "copy last frame"}
 QUANTITY_LABELS = {
     "loss": "loss (nats per frame)",
