@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import filelock
 import pytest
@@ -18,8 +19,8 @@ import torch
 from rnem import paths
 from rnem.errors import RnemError, RunError
 from rnem.model.config import NetworkConfig
-from rnem.runs import experiments, files, provenance, store
-from rnem.runs.config import RunConfig, TrainingConfig, to_dict
+from rnem.runs import config, experiments, files, provenance, store
+from rnem.runs.config import RunConfig, TrainingConfig, from_dict, to_dict
 from rnem.runs.experiments import RUNS
 
 CONFIG = RunConfig("fixture", "balls4mass64")
@@ -138,7 +139,43 @@ def test_a_named_run_is_one_whose_config_is_exactly_that(tmp_path):
 
 
 def test_the_key_of_a_config_is_what_it_always_was():
-    """If this fails, every cached run is lost: raise ``semantics`` on purpose, or take the change back."""
+    """If this fails, every cached run is lost: raise ``version`` on purpose, or take the change back."""
+    assert store.key(CONFIG) == "e0699c5515"
+
+
+def test_all_keys_are_what_they_always_were():
+    """Of every named run at ten seeds, and of every run that is committed; a new name is added to keys.json by hand."""
+    keys = json.loads((Path(__file__).parent / "fixtures" / "keys.json").read_text())
+    assert {name: [store.key(RUNS[name].replace(seed=seed)) for seed in range(10)] for name in keys["named"]} == (
+        keys["named"]
+    )
+    assert RUNS.keys() == keys["named"].keys()
+    finished = provenance.repository() / "data" / "runs"
+    for name in keys["finished"]:
+        config = from_dict(json.loads((finished / name / "config.json").read_bytes()))
+        assert f"{config.name}-{store.key(config)}" == name
+        assert json.loads(json.dumps(to_dict(config))).items() >= {"semantics": 1, "seed": config.seed}.items()
+
+
+@dataclasses.dataclass(frozen=True)
+class Younger(TrainingConfig):
+    """A config as it may be one day."""
+
+    a_new_field: int = 3
+
+
+def test_a_new_field_changes_no_key_where_it_has_its_default():
+    def key(**fields) -> str:
+        return store.key(dataclasses.replace(CONFIG, training=Younger(**fields)))
+
+    assert key() == store.key(CONFIG) != key(a_new_field=4)
+    assert key(noise=0.1) == store.key(CONFIG.replace(noise=0.1)) != key(noise=0.1, a_new_field=4)
+
+
+def test_a_field_that_configs_no_longer_have_stays_in_every_key(monkeypatch):
+    tree = to_dict(CONFIG)
+    del tree["training"]["path"]
+    monkeypatch.setattr(config, "to_dict", lambda _: tree)
     assert store.key(CONFIG) == "e0699c5515"
 
 
@@ -283,7 +320,7 @@ def test_a_config_edited_with_all_hashes_set_right_does_not_match_its_folder(tmp
 
 def test_a_config_of_another_version_is_named(tmp_path, monkeypatch):
     run = save(tmp_path)
-    monkeypatch.setattr(store, "identity", lambda config: {**to_dict(config), "new_field": 1})
+    monkeypatch.setattr(store, "in_key", lambda config: {**to_dict(config), "new_field": 1})
     assert "another version of rnem" in store.verify(run.path)[0]
 
 

@@ -254,8 +254,8 @@ def test_muon_update_is_orthogonal_and_has_adams_size():
 
 
 def test_meaning_of_a_config_has_not_changed(finished):
-    """Fingerprint of semantics = 1. If it changes on purpose, raise RunConfig.semantics."""
-    assert finished.config.semantics == 1
+    """Fingerprint of version = 1. If it changes on purpose, raise RunConfig.version."""
+    assert finished.config.version == 1
     assert list(finished.metrics()["training_loss"])[:2] == pytest.approx(FINGERPRINT, rel=2e-3)
 
 

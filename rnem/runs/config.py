@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,8 +91,12 @@ class RunConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
-    semantics: int = 1
-    """Raised by hand whenever the meaning of a config changes (a test holds a fingerprint)."""
+    version: int = 1
+    """Of what a config means, raised by hand whenever that changes (a test holds a fingerprint)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}, and must be from 0 to 2^64 - 1, as random generators take it")
 
     @property
     def profile(self) -> str:
@@ -106,32 +112,73 @@ class RunConfig:
         )
 
 
+VERSION = "semantics"
+"""What config.json files and keys call RunConfig.version."""
+FIRST_FIELDS = {
+    "run": {"name": None, "data": None, "seed": 0, VERSION: 1},
+    "network": {
+        "model": "rnem", "components": 5, "autoencoder": "balls64", "state": 250, "attention": 100, "actions": 0,
+        "output_bias": 0.0,
+    },
+    "training": {
+        "updates": 390_000, "batch": 64, "steps": 30, "optimizer": "adam", "lr": 1e-3, "muon_lr": 0.0, "warmup": 0,
+        "decay": 0.0, "clip": 0.0, "noise": 0.2, "evaluate_every": 781, "validation": 1000, "validation_steps": 30,
+        "patience": 10, "path": "fast", "precision": "32-true",
+    },
+}  # fmt: skip
+"""The fields that a config had when keys were first made, and their defaults then: every key has them all, for ever."""
+
+
 def to_dict(config: RunConfig) -> dict:
     """Plain JSON types, in field order."""
-    return dataclasses.asdict(config)
+    return {VERSION if name == "version" else name: value for name, value in dataclasses.asdict(config).items()}
 
 
-ADDED_LATER = {"training": {"curriculum": (), "stretches": (1,)}, "network": {"action_order": "correct"}}
-"""Fields younger than some runs -> the value by which those were trained; at that value no key has them."""
+def in_key(config: RunConfig) -> dict:
+    """What a run's key is made from: FIRST_FIELDS, and of younger fields those that differ from their defaults.
 
-
-def identity(config: RunConfig) -> dict:
-    """What a run's key is made from: :func:`to_dict` without ADDED_LATER at their old values."""
+    So a new field changes no key of a run that was trained without it, if its default is what those were trained with.
+    """
     tree = to_dict(config)
-    for part, fields in ADDED_LATER.items():
-        tree[part] = {k: v for k, v in tree[part].items() if k not in fields or v != fields[k]}
-    return tree
+    parts = {
+        name: _in_key(getattr(config, name), tree.pop(name), FIRST_FIELDS[name]) for name in ("network", "training")
+    }
+    return _in_key(config, tree, FIRST_FIELDS["run"]) | parts
+
+
+def _in_key(part: RunConfig | NetworkConfig | TrainingConfig, values: dict, first: dict) -> dict:
+    defaults = {each.name: each.default for each in dataclasses.fields(part)}
+    return first | {name: value for name, value in values.items() if name in first or value != defaults[name]}
 
 
 def from_dict(tree: dict) -> RunConfig:
-    """Inverse of :func:`to_dict`; ValueError names a field that is unknown or missing."""
+    """Inverse of :func:`to_dict`; ValueError names a field that is unknown, missing or of another type."""
     try:
-        return RunConfig(
-            **{
-                **tree,
-                "network": NetworkConfig(**tree["network"]),
-                "training": TrainingConfig(**tree["training"]),
-            }
-        )
-    except (TypeError, KeyError) as error:
+        rest = {"version" if name == VERSION else name: value for name, value in tree.items()}
+        parts = {
+            "network": _typed(NetworkConfig, tree["network"]),
+            "training": _typed(TrainingConfig, tree["training"]),
+        }
+        return _typed(RunConfig, rest | parts)
+    except (AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"not a run config: {error}") from None
+
+
+def _typed(kind: type, values: dict):
+    """A config of this kind; TypeError where a value is none of its field's type."""
+    for name, expected in _types(kind).items():
+        if name in values and not _fits(values[name], expected):
+            raise TypeError(f"{name} is {str(values[name])[:40]!r}")
+    return kind(**values)
+
+
+def _fits(value, expected) -> bool:
+    """Whether a value from JSON is one of a field's type; numbers are finite and have 64 bits at most."""
+    if typing.get_origin(expected) is Literal:
+        return value in typing.get_args(expected)
+    if expected in (int, float):
+        return type(value) in (int, expected) and abs(value) < 2**64
+    return typing.get_origin(expected) is not None or isinstance(value, expected)
+
+
+_types = functools.cache(typing.get_type_hints)

@@ -30,7 +30,7 @@ import torch
 
 from rnem.errors import RunError
 from rnem.paths import runs_root
-from rnem.runs.config import RunConfig, from_dict, identity, to_dict
+from rnem.runs.config import RunConfig, from_dict, in_key, to_dict
 from rnem.runs.experiments import named
 from rnem.runs.files import (
     MANIFEST,
@@ -60,8 +60,8 @@ _FOLDER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)-([0-9a-f]{10})")
 
 
 def key(config: RunConfig) -> str:
-    """10 hex digits of the SHA-256 over every field of the config (see config.identity), sorted JSON with 1.0 as 1."""
-    return hashlib.sha256(canonical(_plain(identity(config)), allow_nan=False).encode()).hexdigest()[:10]
+    """10 hex digits of the SHA-256 over the config (see config.in_key), sorted JSON with 1.0 as 1."""
+    return hashlib.sha256(canonical(_plain(in_key(config)), allow_nan=False).encode()).hexdigest()[:10]
 
 
 def folder(config: RunConfig, root: Path | str | None = None) -> Path:
@@ -238,7 +238,7 @@ def find(name: str | None = None, *, seed: int | None = None, root: Path | str |
 def best(name: str, seed: int | None = None, root: Path | str | None = None) -> list[Run]:
     """Per seed the run with the most updates (of the newest meaning of the config), sorted by seed."""
     chosen: dict[int, Run] = {}
-    for run in sorted(find(name, seed=seed, root=root), key=lambda run: (run.config.semantics, run.updates, run.key)):
+    for run in sorted(find(name, seed=seed, root=root), key=lambda run: (run.config.version, run.updates, run.key)):
         chosen[run.seed] = run
     return [chosen[number] for number in sorted(chosen)]
 
