@@ -5,6 +5,9 @@ Every other error is a fault of this package or of a library, and keeps its trac
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class RnemError(ValueError):
     """Something that the user can put right; one sentence that says what is wrong, and where."""
@@ -39,3 +42,23 @@ class ArchiveError(RnemError):
 
 class BookError(RnemError):
     """A chapter that cannot be read or executed; one sentence that names it and what is wrong."""
+
+
+@contextlib.contextmanager
+def reading(file: object, kind: type[RnemError]) -> Iterator[None]:
+    """Read a file that others may have made: whatever a library raises becomes one sentence that names the file.
+
+    Our own sentences pass. A file can be damaged, or written to deceive, in more ways than a library documents.
+    """
+    try:
+        yield
+    except RnemError:
+        raise
+    except Exception as error:
+        said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise kind(f"cannot read {file}: {' '.join(said.split())[:200]}") from error
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters as escapes, so that no file can command the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
+
+from rnem.errors import UserError
 
 
 def repository() -> Path:
@@ -17,8 +21,7 @@ def repository() -> Path:
 
 def data_root() -> Path:
     """``$RNEM_DATA``, or ``data`` in the repository."""
-    given = os.environ.get("RNEM_DATA")
-    return Path(given).expanduser() if given else repository() / "data"
+    return _given("RNEM_DATA") or repository() / "data"
 
 
 def runs_root() -> Path:
@@ -54,5 +57,26 @@ def authors_videos_root() -> Path:
 
 def book_root() -> Path:
     """The folder of the book's sources: ``$RNEM_BOOK``, or ``book`` in the repository."""
-    given = os.environ.get("RNEM_BOOK")
-    return Path(given).expanduser() if given else repository() / "book"
+    return _given("RNEM_BOOK") or repository() / "book"
+
+
+def _given(variable: str) -> Path | None:
+    given = os.environ.get(variable)
+    try:
+        return Path(given).expanduser() if given else None
+    except RuntimeError:
+        raise UserError(f"{variable} is {given}, and there is no such user") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def plain_file(path: str | Path) -> Path:
+    """Return the path of a plain file; OSError for a folder, and for a pipe or a device, which may have no end."""
+    path = Path(path)
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+    return path

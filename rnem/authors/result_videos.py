@@ -10,7 +10,7 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import io
-import struct
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import numpy as np
 import pooch
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
-from rnem.errors import VideoError
+from rnem.errors import VideoError, reading
+from rnem.paths import plain_file
 from rnem.videos.balls import BOX, World
 from rnem.videos.datasets import WORLDS
 
@@ -43,6 +44,8 @@ HASHES = {
     "curtain_rnem4": "sha256:62f7afbaf67c446ce1417b49a26f857aa32db5af558157074282808dec34cc97",
 }
 """The published result videos."""
+MOST_FRAMES = 1000
+"""Of a video that is read."""
 SIZE = 64
 PIXEL = BOX / SIZE
 """Side of a pixel, box units."""
@@ -102,29 +105,28 @@ def fetch(name: str, folder: str | Path | None = None) -> Path:
 
 def digest(path: str | Path) -> str:
     """``sha256:...`` of a file, as HASHES has it; VideoError where it cannot be read."""
-    try:
-        return f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
-    except OSError as error:
-        raise VideoError(f"cannot read {path}: {error.strerror or error}") from None
+    with reading(path, VideoError):
+        return f"sha256:{hashlib.sha256(plain_file(path).read_bytes()).hexdigest()}"
 
 
 def read(path: str | Path) -> ResultVideo:
     """Read a result video; VideoError says why it is none."""
-    try:
-        data = Path(path).read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
+    with reading(path, VideoError):
+        data = plain_file(path).read_bytes()
+        try:
+            image = Image.open(io.BytesIO(data))
+        except UnidentifiedImageError:
+            raise VideoError(f"{path} is not a picture") from None
+        with image:
             width, height = image.size
             if (width, height) != (SIZE, 194):
                 raise VideoError(f"{path} has frames of {width} x {height} pixels, and a result video 64 x 194")
             if image.format != "GIF" or not data.endswith(b";"):  # Pillow shows what there is of one without an end
                 raise VideoError(f"{path} is {'truncated' if image.format == 'GIF' else 'no GIF'}")
-            frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
-    except UnidentifiedImageError:
-        raise VideoError(f"{path} is not a picture") from None
-    except (EOFError, SyntaxError, IndexError, struct.error, Image.DecompressionBombError) as error:
-        raise VideoError(f"{path} is damaged: {error}") from None  # what Pillow raises within a file
-    except OSError as error:
-        raise VideoError(f"cannot read {path}: {error.strerror or error}") from None
+            pictures = itertools.islice(ImageSequence.Iterator(image), MOST_FRAMES + 1)
+            frames = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    if len(frames) > MOST_FRAMES:
+        raise VideoError(f"{path} has more than {MOST_FRAMES} frames")
     truth = frames[:, :64, :, 0]
     if not np.isin(truth, (0, 255)).all():
         raise VideoError(f"{path} is not a result video: its upper part is not binary")

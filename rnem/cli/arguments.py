@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from rnem.errors import UserError
+from rnem.errors import UserError, printable
 from rnem.model import config
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
@@ -57,6 +57,7 @@ def write_animation(path: Path, videos: Videos, psi, gamma) -> None:
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -68,13 +69,22 @@ def without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
 
 
 def minutes(run: Run) -> str:
-    return f"{run.manifest['wall_seconds'] / 60:.1f}"
+    seconds = run.number("wall_seconds")
+    return "-" if seconds is None else f"{seconds / 60:.1f}"
 
 
 def at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} is {value}, and must be at least {least}")
+
+
+def writable(out: Path | None) -> None:
+    """UserError where ``--out`` cannot be a file."""
+    if out is not None and (not out.name or (out.exists() and not out.is_file())):
+        raise UserError(f"--out is {str(out)!r}, which is no file")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"--out is {out}, and there is no folder {out.parent}")
 
 
 def seed_in_range(seed: int) -> None:

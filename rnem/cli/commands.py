@@ -24,6 +24,7 @@ from rnem.cli.arguments import (
     videos_for,
     without,
     without_nan,
+    writable,
     write_animation,
 )
 from rnem.errors import UserError
@@ -172,6 +173,7 @@ class Rollout:
 
     def __call__(self) -> None:
         at_least(1, real_steps=self.real_steps, steps=self.steps, count=self.count)
+        writable(self.out)
         run = rnem.load_run(self.run)
         from rnem.evaluation import evaluate
 
@@ -266,6 +268,8 @@ class Reproduce:
         from rnem.book.parameters import Chosen
         from rnem.workflow import reproduce
 
+        if self.out is not None and self.out.resolve() in (here := Path.cwd(), *here.parents):
+            raise UserError(f"--out is {str(self.out)!r}, the current folder or one above: give a folder of its own")
         available(self.device, 1, "device")
         chosen = Chosen(self.profile, self.device, self.seeds or 0)
         out = self.out or (None if self.profile == Chosen.profile else Path("_build") / self.profile)
@@ -318,6 +322,7 @@ class DataWrite:
 
     def __call__(self) -> None:
         at_least(1, count=self.count, frames=self.frames)
+        writable(self.out)
         seed_in_range(self.seed)
         from tqdm import tqdm
 

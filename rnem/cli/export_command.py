@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 import rnem
-from rnem.cli.arguments import RunName
+from rnem.cli.arguments import RunName, writable
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
 
@@ -26,6 +26,7 @@ class Export:
     """File to write."""
 
     def __call__(self) -> None:
+        writable(self.out)
         from rnem import live
         from rnem.runs import files
 

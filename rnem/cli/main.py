@@ -15,7 +15,7 @@ from tyro.conf import subcommand
 from rnem.cli.commands import Campaign, Chapter, Data, Evaluate, Reproduce, Rollout, Train
 from rnem.cli.export_command import Export
 from rnem.cli.runs_commands import Runs
-from rnem.errors import RnemError
+from rnem.errors import RnemError, printable
 
 Command = (
     Annotated[Train, subcommand("train")]
@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _say(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", 2)
     except RnemError as error:
-        return _say(f"error: {' '.join(str(error).split())}", 2)
+        return _say(f"error: {error}", 2)
 
 
 def _say(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
+    print(printable(" ".join(text.split())), file=sys.stderr)
     return code
 
 

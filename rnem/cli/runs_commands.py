@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg, subcommand
 
 import rnem
-from rnem.cli.arguments import RunName, minutes, print_table, without_nan
-from rnem.errors import UserError
+from rnem.cli.arguments import RunName, minutes, print_table, without_nan, writable
+from rnem.errors import UserError, printable
 from rnem.runs import config, experiments
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
@@ -39,8 +39,8 @@ class RunsList:
         if self.json:
             print(json.dumps([run.manifest for run in found], indent=2))
             return
-        rows = [(run.label, run.key, str(run.updates), minutes(run), run.manifest["created"], run.manifest["hardware"],
-                 str(run.manifest["commit"])[:7]) for run in found]  # fmt: skip
+        rows = [(run.label, run.key, str(run.updates), minutes(run), run.fact("created") or "-",
+                 run.fact("hardware") or "-", (run.fact("commit") or "-")[:7]) for run in found]  # fmt: skip
         print(f"finished runs in {paths.runs_root()}: {len(found)}")
         print_table(("run", "key", "updates", "minutes", "created", "hardware", "commit"), rows)
         for run in found:
@@ -125,6 +125,7 @@ class RunsPack:
         from rnem import paths
         from rnem.runs import archive, store
 
+        writable(self.out)
         chosen = [run for text in self.runs for run in _runs_of(text)] if self.runs else store.find()
         if not chosen:
             raise UserError(f"there is no finished run in {paths.runs_root()}")
@@ -150,7 +151,10 @@ class RunsMerge:
         states: Counter[str] = Counter()
         with archive.local(self.archive, self.sha256) as path:
             for outcome in archive.merge(path):
-                print(f"{outcome.name}: {outcome.state}" + (f": {outcome.why}" if outcome.why else ""), flush=True)
+                print(
+                    f"{outcome.name}: {outcome.state}" + (f": {printable(outcome.why)}" if outcome.why else ""),
+                    flush=True,
+                )
                 states[outcome.state] += 1
         print(", ".join(f"{number} {state}" for state, number in states.items()))
         return 1 if states["conflict"] or states["refused"] else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rnem.errors import RunError
 from rnem.evaluation import metrics
 from rnem.model import em
 from rnem.model.fast import on_path
 from rnem.model.network import Network, build
-from rnem.runs.store import Run
+from rnem.runs.store import CONFIG, WEIGHTS, Run
 from rnem.videos.videos import Videos
 
 QUANTITIES = {
@@ -74,8 +75,15 @@ def load_network(run: Run, path: str = "fast", *, components: int | None = None)
     if components is not None and config.components > 1:
         config = dataclasses.replace(config, components=components)
     network = on_path(build(config), path)
-    network.load_state_dict(run.weights())
+    weights = run.weights()
+    if _shapes(weights) != _shapes(network.state_dict()):
+        raise RunError(f"{run.path / WEIGHTS} does not fit the network of {CONFIG}")
+    network.load_state_dict(weights)
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
 
 
 def draws(run: Run, *, noise: float = 0.0) -> int:

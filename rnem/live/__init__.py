@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from rnem.errors import RnemError
+from rnem.evaluation.evaluate import load_network
 from rnem.model.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig
 from rnem.runs.store import Run
 
@@ -36,9 +37,9 @@ def script(run: Run) -> str:
         "digest": run.manifest["files"]["weights.safetensors"]["sha256"],
         "data": run.config.data,
         "name": f"{MODEL_LABELS[run.config.network.model]}, K = {run.config.network.components}",
-        "sequences": run.manifest["sequences_seen"],
+        "sequences": run.manifest.get("sequences_seen"),
     }
-    text = json.dumps({**known, **payload(run.config.network, run.weights())}, separators=(",", ":"))
+    text = json.dumps({**known, **payload(run.config.network, load_network(run).state_dict())}, separators=(",", ":"))
     return f"window.RNEM_RUNS = window.RNEM_RUNS || {{}};\nwindow.RNEM_RUNS[{json.dumps(run.label)}] = {text};\n"
 
 

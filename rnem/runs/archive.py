@@ -125,7 +125,7 @@ class _Reader(io.BufferedReader):
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
-        file = _Reader(io.FileIO(path))
+        file = _Reader(io.FileIO(paths.plain_file(path)))
     except OSError as error:
         raise ArchiveError(f"archive {path} cannot be read: {error.strerror}") from None
     with file:
@@ -269,7 +269,7 @@ def local(source: str, sha256: str | None = None) -> Iterator[Path]:
 
 def _check(path: Path, sha256: str) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(paths.plain_file(path), "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArchiveError(f"archive {path} cannot be read: {error.strerror}") from None

@@ -23,6 +23,7 @@ import safetensors.torch
 import torch
 
 from rnem.errors import RunError
+from rnem.paths import plain_file
 
 MANIFEST = "manifest.json"
 ABANDONED = 3600
@@ -45,7 +46,7 @@ def write_state(path: Path | str, tensors: Mapping[str, torch.Tensor], meta: dic
 def read_state(path: Path | str) -> tuple[dict[str, torch.Tensor], dict] | None:
     """What :func:`write_state` wrote: tensors and meta data; None where there is none. RunError says what to delete."""
     try:
-        data = Path(path).read_bytes()
+        data = plain_file(path).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -72,7 +73,7 @@ def unpack(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         record = json.loads(header["__metadata__"]["rnem"])
         meta, good = record["meta"], record["sha256"] == _fingerprint(tensors, record["meta"])
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
+    except Exception:  # whatever parsers make of files that were damaged, or written to deceive
         good = False
     if not good:
         raise RunError(f"{path} is truncated or was edited: delete it to start again without it")
@@ -106,14 +107,15 @@ def seal(files: Mapping[str, bytes], manifest: dict) -> dict[str, bytes]:
 def read_manifest(path: Path, allowed: tuple[str, ...]) -> dict:
     """The manifest of a sealed folder; RunError where it is missing or damaged, or names a file that is not allowed."""
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = json.loads(plain_file(path / MANIFEST).read_bytes())
+        good = isinstance(manifest, dict) and manifest.get("digest") == _digest(manifest)
     except FileNotFoundError:
         raise RunError(f"{MANIFEST} is missing, so the run is half-written") from None
     except OSError as error:
         raise RunError(f"{MANIFEST} cannot be read: {error.strerror}") from error
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested too deep
         raise RunError(f"{MANIFEST} is truncated or edited: it is not JSON") from None
-    if not isinstance(manifest, dict) or manifest.get("digest") != _digest(manifest):
+    if not good:
         raise RunError(f"{MANIFEST} was edited: its digest does not match")
     if not _is_complete(manifest):
         raise RunError(f"{MANIFEST} lacks the number of updates, or the size or hash of a file")
@@ -126,6 +128,7 @@ def _is_complete(manifest: dict) -> bool:
     files = manifest.get("files")
     return (
         isinstance(manifest.get("updates"), int)
+        and 0 <= manifest["updates"] < 2**63
         and isinstance(files, dict)
         and all(isinstance(entry, dict) for entry in files.values())
         and all(isinstance(entry.get("bytes"), int) and "sha256" in entry for entry in files.values())

@@ -28,7 +28,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from rnem.errors import RunError
+from rnem.errors import RunError, reading
 from rnem.paths import runs_root
 from rnem.runs.config import RunConfig, from_dict, in_key, to_dict
 from rnem.runs.experiments import named
@@ -122,16 +122,31 @@ class Run:
         """``name@seed``, as the command line takes it."""
         return f"{self.config.name}@{self.seed}"
 
+    def fact(self, name: str) -> str | None:
+        """A text that the manifest holds about how the run was made; None where it holds none."""
+        value = self.manifest.get(name)
+        return value if isinstance(value, str) else None
+
+    def number(self, name: str) -> float | None:
+        """A number that the manifest holds, such as ``wall_seconds``; None where it holds none, or one below 0."""
+        value = self.manifest.get(name)
+        return float(value) if type(value) in (int, float) and 0 <= value < 2**63 else None
+
     def metrics(self) -> pandas.DataFrame:
         """One row per evaluation during training, floats exactly as they were saved."""
         import pandas
 
-        rows = csv.DictReader(io.StringIO(self._read(METRICS).decode()))
-        return pandas.DataFrame([{column: _number(text) for column, text in row.items()} for row in rows])
+        with reading(self.path / METRICS, RunError):
+            rows = csv.DictReader(io.StringIO(self._read(METRICS).decode()))
+            table = pandas.DataFrame([{column: _number(text) for column, text in row.items()} for row in rows])
+        if table.empty:
+            raise RunError(f"{self.path / METRICS} has no rows")
+        return table
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The network's state dict, on the CPU."""
-        return safetensors.torch.load(self._read(WEIGHTS))
+        with reading(self.path / WEIGHTS, RunError):
+            return safetensors.torch.load(self._read(WEIGHTS))
 
     def trunk(self) -> tuple[dict[str, torch.Tensor], dict] | None:
         """The state that a longer run goes on from, and its meta data; None where that file was not fetched."""
@@ -167,8 +182,8 @@ def load_run(text: str | Path) -> Run:
         if str(text) and path.is_dir():
             return load(path)
     name, _, seed = str(text).partition("@")
-    if seed and not seed.isdigit():
-        raise RunError(f"{text!r} is no run: after the @ comes a seed, such as {name}@0")
+    if seed and not (re.fullmatch("[0-9]{1,20}", seed) and int(seed) < 2**64):
+        raise RunError(f"{text!r} is no run: after the @ comes a seed from 0 to 2^64 - 1, such as {name}@0")
     candidates = best(name, int(seed) if seed else None)
     if not candidates:
         command = f"rnem train {named(name).name} --seed {seed or 0}"
@@ -277,7 +292,7 @@ def _inspect(path: Path, thorough: bool) -> tuple[Run | None, list[str]]:
         belongs = _folder_name(config)
     except RunError as error:
         return None, [str(error)]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return None, [f"{CONFIG} cannot be read: {error}"]
     if path.name != belongs:
         problems.append(f"{CONFIG} belongs to {belongs}: edited, or written for another version of rnem")

@@ -81,5 +81,7 @@ def load_state_tensors(network: nn.Module, optimizers: list[torch.optim.Optimize
     for key, value in tensors.items():
         i, name, quantity = key.split("/")
         p = params[name]
+        if quantity != "step" and value.shape != p.shape:
+            raise ValueError(f"{key} has shape {tuple(value.shape)}, not {tuple(p.shape)}")
         device = "cpu" if quantity == "step" else p.device  # Adam counts its steps on the CPU
         optimizers[int(i)].state[p][quantity] = value.to(device).clone()

@@ -295,7 +295,7 @@ class _Checkpoints:
         carried = muon.state_tensors(self.network, self.optimizers)
         tensors |= {f"optimizer/{name}": value for name, value in carried.items()}
         meta = {
-            "update": state.update, "seconds": state.seconds, "stale": state.stale,
+            "key": store.key(self.config), "update": state.update, "seconds": state.seconds, "stale": state.stale,
             "best": None if math.isinf(state.best) else state.best, "code": state.code,
             "rows": [list(row.items()) for row in state.rows],  # pairs keep their order in sorted JSON
         }  # fmt: skip
@@ -306,14 +306,25 @@ class _Checkpoints:
 
     def resume(self, root) -> None:
         """Go on from this run's own checkpoint, else from the longest trunk of a shorter finished run, else begin."""
-        if found := files.read_state(self.folder / CHECKPOINT) or self._longest_trunk(root):
+        path, key = self.folder / CHECKPOINT, store.key(self.config)
+        own = files.read_state(path)
+        path, found = (path, own) if own else self._longest_trunk(root)
+        if not found:
+            return
+        try:
+            if own and found[1].get("key", key) != key:  # older checkpoints have none
+                raise ValueError("it is of another run")
             self._restore(*found)
+        except Exception as error:  # whatever is in it
+            raise RunError(
+                f"{path} does not fit {self.config.name}@{self.config.seed}: delete it to start again without it"
+            ) from error
 
     def _restore(self, tensors: dict[str, Tensor], meta: dict) -> None:
         state, now = self.state, self.state.code[-1]
         self.network.load_state_dict(_below("network/", tensors))
         muon.load_state_tensors(self.network, self.optimizers, _below("optimizer/", tensors))
-        state.update, state.seconds, state.stale = meta["update"], meta["seconds"], meta["stale"]
+        state.update, state.seconds, state.stale = int(meta["update"]), float(meta["seconds"]), int(meta["stale"])
         state.rows = [dict(row) for row in meta["rows"]]
         state.best = math.inf if meta["best"] is None else meta["best"]
         if carried := _below("carried/", tensors):
@@ -327,17 +338,17 @@ class _Checkpoints:
             )
         state.code = [*before, now]
 
-    def _longest_trunk(self, root) -> tuple[dict[str, Tensor], dict] | None:
-        config, trunks = self.config, []
+    def _longest_trunk(self, root) -> tuple[Path, tuple[dict[str, Tensor], dict] | None]:
+        config, trunks = self.config, [(0, self.folder / TRUNK, None)]
         for run in store.find(config.name, seed=config.seed, root=root):
             if run.config.replace(updates=config.training.updates) == config and trunk_end(
                 run.config.training
             ) <= trunk_end(config.training):
                 try:
-                    trunks.append(run.trunk())
+                    trunks.append((trunk_end(run.config.training), run.path / TRUNK, run.trunk()))
                 except RunError as error:
                     warnings.warn(f"not extended: {error}", stacklevel=2)
-        return max(filter(None, trunks), key=lambda found: found[1]["update"], default=None)
+        return max(trunks, key=lambda trunk: trunk[0] if trunk[2] else -1)[1:]
 
     def finish(self, environment: dict, root) -> store.Run:
         """Publish the finished run and remove its checkpoints."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnem.errors import VideoError
+from rnem.errors import VideoError, printable, reading
+from rnem.paths import plain_file
 from rnem.videos.videos import PER_SEQUENCE, Videos
 
 SPLITS = ("training", "validation", "test")
@@ -29,6 +31,8 @@ STATES = {"events": 3, "positions": 4, "velocities": 4, "actions": 2}
 """Stored as they are, (T,N,...), and how many axes ours have."""
 PIECE = 64 * 2**20
 """Bytes that are read at once, about."""
+MOST_PACKED = 10_000
+"""How many times as large as in the file a data set of more than PIECE may be: gzip gives 1032, bits for bytes 8."""
 
 
 # --------------------------------------------------------------------------------------------------------------- write
@@ -138,12 +142,13 @@ def read(path: str | Path, split: str, count: int | None = None) -> Videos:
     """
     with _open(path) as file:
         group = _split(file, split)
-        frames, total = _shapes(group)["features"][:2]
+        shapes = _shapes(group)
+        frames, total = shapes["features"][:2]
         if count is not None and count > total:
             raise VideoError(f"{path} has {total} sequences in {split}, and {count} are asked for")
         count = total if count is None else count
-        fields = {field: _load(group, field, count) for field in (*IMAGES, *STATES, *PER_SEQUENCE) if field in group}
-        name = str(file.attrs.get("name", Path(path).stem))
+        fields = {field: _load(group, field, count) for field in shapes}
+        name = _name(file) or Path(path).stem
     fields = {f: a for f, a in fields.items() if f not in STATES or a.ndim == STATES[f]}
     balls = next((fields[f].shape[-1] for f in ("masses", "radii", "events") if f in fields), 0)
     images, empty = torch.zeros_like(fields["features"]), torch.zeros(frames, count, balls, 2)
@@ -190,42 +195,66 @@ def _pieces(data: h5py.Dataset, axis: int, count: int | None = None) -> Iterator
 
 @contextlib.contextmanager
 def _open(path: str | Path) -> Iterator[h5py.File]:
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
+    with reading(path, VideoError):
+        with open(plain_file(path), "rb") as file:
             start = file.read(8)
-    except OSError as error:
-        raise VideoError(f"cannot read {path}: {error.strerror}") from None
-    if start != b"\x89HDF\r\n\x1a\n":
-        raise VideoError(f"{path} is not an HDF5 file")
-    try:
-        file = h5py.File(path, "r", rdcc_nbytes=16 * 2**20)
-    except OSError as error:
-        size = re.search(r"eof = (\d+), .*stored_eof = (\d+)", str(error))
-        what = f"it ends after {size[1]} of {size[2]} bytes" if size else "its header cannot be read"
-        raise VideoError(f"{path} is a truncated or damaged HDF5 file: {what}") from None
-    with file:
-        yield file
+        if start != b"\x89HDF\r\n\x1a\n":
+            raise VideoError(f"{path} is not an HDF5 file")
+        try:
+            file = h5py.File(path, "r", rdcc_nbytes=16 * 2**20)
+        except OSError as error:
+            size = re.search(r"eof = (\d+), .*stored_eof = (\d+)", str(error))
+            what = f"it ends after {size[1]} of {size[2]} bytes" if size else "its header cannot be read"
+            raise VideoError(f"{path} is a truncated or damaged HDF5 file: {what}") from None
+        with file:
+            yield file
 
 
 def _split(file: h5py.File, split: str) -> h5py.Group:
-    group = file.get(split)
+    group = _member(file, split)
     if not isinstance(group, h5py.Group):
-        there = ", ".join(s for s in SPLITS if s in file) or "none of " + ", ".join(SPLITS)
+        there = ", ".join(s for s in SPLITS if _member(file, s)) or "none of " + ", ".join(SPLITS)
         raise VideoError(f"{file.filename} has no group {split}; it has {there}")
     return group
+
+
+def _member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What a group holds under a name, or None; VideoError where that is a link, or values that the file lacks."""
+    where = f"{group.file.filename}: {'/'.join(filter(None, (group.name[1:], name)))}"
+    if not group.id.links.exists(name.encode()):
+        return None
+    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise VideoError(f"{where} is a link, and only what is in the file itself is read")
+    member = group[name]
+    if isinstance(member, h5py.Dataset):
+        if member.is_virtual or member.external:
+            raise VideoError(f"{where} has its values in other files, and only what is in the file itself is read")
+        if member.shape is None:
+            raise VideoError(f"{where} is empty: it has no shape")
+        stored = member.id.get_storage_size()
+        claimed = member.dtype.itemsize * max(math.prod(member.shape), math.prod(member.chunks or ()))
+        if claimed > max(PIECE, MOST_PACKED * stored):
+            raise VideoError(
+                f"{where} claims {claimed:.2g} bytes, shape {_text(member.shape)}, of which {stored} are there"
+            )
+    return member
+
+
+def _name(file: h5py.File) -> str:
+    """The name that is given to the videos of a file; "" where there is none."""
+    return printable(str(file.attrs["name"]))[:100] if "name" in file.attrs else ""
 
 
 def _shapes(group: h5py.Group) -> dict[str, tuple[int, ...]]:
     """Shape of every data set that we know, after a check of each on its own and of all against features."""
     where = f"{group.file.filename}: {group.name[1:]}"
-    if not isinstance(group.get("features"), h5py.Dataset):
+    members = {field: _member(group, field) for field in (*IMAGES, *STATES, *PER_SEQUENCE)}
+    if not isinstance(members["features"], h5py.Dataset):
         raise VideoError(f"{where} has no data set features")
     shapes = {}
-    for field in (*IMAGES, *STATES, *PER_SEQUENCE):
-        if field not in group:
+    for field, data in members.items():
+        if data is None:
             continue
-        data = group[field]
         if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "biuf":
             raise VideoError(f"{where}/{field} does not hold numbers")
         shapes[field] = data.shape
@@ -263,11 +292,11 @@ def _check_values(where: str, field: str, piece: np.ndarray, start: int) -> None
 def check(path: str | Path) -> str:
     """Read a whole file of videos, ours or the authors', and say what is in it; VideoError says what is wrong."""
     with _open(path) as file:
-        splits = [split for split in SPLITS if split in file]
+        splits = [split for split in SPLITS if _member(file, split)]
         if not splits:
             raise VideoError(f"{path} has none of the groups {', '.join(SPLITS)}")
-        name = f", {file.attrs['name']}" if "name" in file.attrs else ""
-        return "\n".join([f"{path}: videos in HDF5{name}", *(_describe(_split(file, split)) for split in splits)])
+        name = ", ".join(filter(None, ("videos in HDF5", _name(file))))
+        return "\n".join([f"{path}: {name}", *(_describe(_split(file, split)) for split in splits)])
 
 
 def _describe(group: h5py.Group) -> str:

@@ -136,7 +136,7 @@ def plan(
             run, problem = store.finished(each, root), ""
         except errors.RunError as error:
             run, problem = None, str(error)
-        seconds = run.manifest["wall_seconds"] if run else 0.0 if problem else cost(each)
+        seconds = (run.number("wall_seconds") or 0.0) if run else 0.0 if problem else cost(each)
         planned.append(Planned(each, run is not None, seconds, problem))
     return planned
 
@@ -166,10 +166,13 @@ def _speed(root: Path | None) -> Callable[[RunConfig], float]:
     here = hardware()
     rates: dict[tuple[bool, str], list[float]] = {}
     for run in store.find(root=root):
-        rate = operations(run.config) * run.updates / run.config.training.updates / run.manifest["wall_seconds"]
-        same = run.manifest["hardware"] == here
+        seconds, threads = run.number("wall_seconds"), run.number("threads")
+        if not seconds or not threads:
+            continue  # its manifest does not say
+        rate = operations(run.config) * run.updates / run.config.training.updates / seconds
+        same = run.fact("hardware") == here
         for key in (run.config.network.model, "any"):
-            rates.setdefault((same, key), []).append(rate / run.manifest["threads"])
+            rates.setdefault((same, key), []).append(rate / threads)
 
     def speed(run: RunConfig) -> float:
         keys = [(same, key) for same in (True, False) for key in (run.network.model, "any")]
