@@ -24,6 +24,10 @@ class RunError(RnemError):
     """A run or checkpoint that cannot be used or written; one sentence that names the file and what is wrong."""
 
 
+class UntrainedError(RunError):
+    """A named run of which none is finished."""
+
+
 class VideoError(RnemError):
     """A data set, or a file of videos, that cannot be used; one sentence."""
 

@@ -21,6 +21,7 @@ from rnem.cli.main import SETTINGS, Command, main
 from rnem.errors import RnemError
 from rnem.model.config import NetworkConfig
 from rnem.runs import store
+from rnem.runs.config import from_dict
 from rnem.runs.experiments import RUNS
 
 PACKAGE = Path(paths.__file__).parent
@@ -350,8 +351,7 @@ def test_rollout_writes_an_animation(capsys, cached, tmp_path):
     assert sources == ["real frame"] + 3 * ["own prediction"]
     with Image.open(path) as gif:
         assert (gif.format, gif.n_frames) == ("GIF", 5)
-    assert main([*words, str(tmp_path / "absent" / "a.gif")]) == 2
-    assert capsys.readouterr().err.endswith("a.gif could not be written: No such file or directory\n")
+    assert "there is no folder" in fails(capsys, *words, tmp_path / "absent" / "a.gif")
 
 
 def test_runs_are_listed_and_shown(capsys, cached):
@@ -362,6 +362,13 @@ def test_runs_are_listed_and_shown(capsys, cached):
     assert main(["runs", "show", RUN]) == 0
     shown = json.loads(capsys.readouterr().out.split("\n", 1)[1])
     assert (shown["config"]["name"], shown["manifest"]["updates"], shown["last"]["update"]) == (RUN, 2, 2)
+    for text, seed in (("paper-balls4mass-lstm", 0), ("paper-balls4mass-lstm@7", 7), (f"{RUN}@7", 7)):
+        assert main(["runs", "show", text]) == 0
+        said, tree = capsys.readouterr().out.split("\n", 1)
+        name = text.split("@")[0]
+        assert said == f"not trained yet; `rnem train {name} --seed {seed}` makes it"
+        assert from_dict(json.loads(tree)["config"]) == RUNS[name].replace(seed=seed)
+    assert "did you mean" in fails(capsys, "runs", "show", "paper-balls4mas-lstm")
     assert main(["runs", "names", "smoke-balls4mass-rnem-"]) == 0
     assert re.search(rf"^{RUN} +balls4mass16 +40 +0 3$", capsys.readouterr().out, re.MULTILINE)
 

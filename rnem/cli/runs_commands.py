@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg, subcommand
 
 import rnem
 from rnem.cli.arguments import RunName, minutes, print_table, without_nan, writable
-from rnem.errors import UserError, printable
+from rnem.errors import UntrainedError, UserError, printable
 from rnem.runs import config, experiments
 
 # Whatever needs torch is imported where it is used, so that --help answers at once.
@@ -50,7 +50,7 @@ class RunsList:
 
 @dataclass
 class RunsShow:
-    """Show a run: its config, what made it, and its last evaluation.
+    """Show a run: its config with every hyperparameter and, where it is finished, what made it and its last evaluation.
     $ rnem runs show laptop-balls4mass-rnem-k5@0
     """
 
@@ -58,7 +58,14 @@ class RunsShow:
     """NAME (its best finished run), NAME@SEED, or a run's folder."""
 
     def __call__(self) -> None:
-        run = rnem.load_run(self.run)
+        try:
+            run = rnem.load_run(self.run)
+        except UntrainedError:
+            name, _, seed = self.run.partition("@")
+            chosen = experiments.named(name).replace(seed=int(seed or 0))
+            print(f"not trained yet; `rnem train {name} --seed {chosen.seed}` makes it")
+            print(json.dumps({"config": config.to_dict(chosen)}, indent=2))
+            return
         last = without_nan(run.metrics().iloc[-1].to_dict())
         print(run.path)
         print(json.dumps({"config": config.to_dict(run.config), "manifest": run.manifest, "last": last}, indent=2))

@@ -28,7 +28,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from rnem.errors import RunError, reading
+from rnem.errors import RunError, UntrainedError, reading
 from rnem.paths import runs_root
 from rnem.runs.config import RunConfig, from_dict, in_key, to_dict
 from rnem.runs.experiments import named
@@ -176,7 +176,7 @@ def load(config_or_path: RunConfig | Path | str, root: Path | str | None = None)
 def load_run(text: str | Path) -> Run:
     """Return a finished run by its folder, ``name@seed``, or ``name`` (of its seeds the one with the most updates).
 
-    RunError says which command makes it where there is none, and lists near names where no run is named so.
+    UntrainedError says which command makes it where there is none; RnemError lists near names where none is named so.
     """
     for path in (Path(text), runs_root() / text):
         if str(text) and path.is_dir():
@@ -187,7 +187,7 @@ def load_run(text: str | Path) -> Run:
     candidates = best(name, int(seed) if seed else None)
     if not candidates:
         command = f"rnem train {named(name).name} --seed {seed or 0}"
-        raise RunError(f"no finished run of {text} in {runs_root()}; `{command}` makes one")
+        raise UntrainedError(f"no finished run of {text} in {runs_root()}; `{command}` makes one")
     return max(candidates, key=lambda run: (run.updates, -run.seed))
 
 
