@@ -1,130 +1,114 @@
-"""Every run of the book, by name: frozen dataclasses that together decide a result (with the seed and one machine)."""
+"""Every run of the book by name, and every hyperparameter: sizes, networks, training, and what departs from these.
+
+Read from top to bottom: a later table changes values of an earlier one. ``rnem runs show NAME`` prints what a run has.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 
 from rnem.errors import RnemError
 from rnem.model.config import MODELS, NetworkConfig
 from rnem.runs.config import PROFILES, RunConfig, TrainingConfig
 
-# ---------------------------------------------------------------------------------------------------------------- runs
+# ---------------------------------------------------------------------------------------------------- balls, by profile
 
-_NETWORK = {
+SIZE = {"smoke": 16, "laptop": 32, "long": 32, "paper": 64}
+"""Pixels a side."""
+NETWORK = {
     "smoke": {"autoencoder": "tiny16", "state": 24, "attention": 12, "output_bias": -2.0},
     "laptop": {"autoencoder": "coarse32", "state": 128, "attention": 64, "output_bias": -3.0},
-    "paper": {"autoencoder": "balls64", "state": 250, "attention": 100},
+    "paper": {"autoencoder": "balls64", "state": 250, "attention": 100, "output_bias": 0.0},  # the authors'
 }
-_NETWORK["long"] = _NETWORK["laptop"]
-_TRAINING = {
-    "smoke": TrainingConfig(
-        updates=40, batch=8, steps=6, optimizer="muon", muon_lr=4e-3, warmup=5, decay=0.2, clip=1.0, noise=0.02,
-        evaluate_every=20, validation=16, validation_steps=10, patience=0,
-    ),
-    "laptop": TrainingConfig(
-        updates=4000, batch=16, steps=14, optimizer="muon", muon_lr=6e-3, warmup=100, decay=0.5, clip=1.0, noise=0.02,
-        evaluate_every=250, validation=128, validation_steps=29, patience=0,
-    ),
-    "paper": TrainingConfig(),
+NETWORK["long"] = NETWORK["laptop"]
+TRAINING = {
+    "smoke": {
+        "updates": 40, "batch": 8, "steps": 6, "noise": 0.02,
+        "optimizer": "muon", "lr": 1e-3, "muon_lr": 4e-3, "warmup": 5, "decay": 0.2, "clip": 1.0,
+        "evaluate_every": 20, "validation": 16, "validation_steps": 10, "patience": 0,
+    },
+    "laptop": {
+        "updates": 4000, "batch": 16, "steps": 14, "noise": 0.02,
+        "optimizer": "muon", "lr": 1e-3, "muon_lr": 6e-3, "warmup": 100, "decay": 0.5, "clip": 1.0,
+        "evaluate_every": 250, "validation": 128, "validation_steps": 29, "patience": 0,
+    },
+    "paper": {  # the authors': 500 epochs of 50,000 sequences at most
+        "updates": 390_000, "batch": 64, "steps": 30, "noise": 0.2,
+        "optimizer": "adam", "lr": 1e-3, "muon_lr": 0.0, "warmup": 0, "decay": 0.0, "clip": 0.0,
+        "evaluate_every": 781, "validation": 1000, "validation_steps": 30, "patience": 10,
+    },
 }  # fmt: skip
-CARRIED = (1, 2, 3, 4)
-"""Stretches of the long campaign: half of the sequences of a batch begin fresh, the oldest are 57 frames long."""
-_TRAINING["long"] = dataclasses.replace(_TRAINING["laptop"], updates=12_000, stretches=CARRIED)
-_SIZE = {"smoke": 16, "laptop": 32, "long": 32, "paper": 64}
+CARRIED = {"stretches": (1, 2, 3, 4)}
+"""State goes on from update to update: half of a batch begins fresh, the oldest sequences are 57 frames long."""
+TRAINING["long"] = TRAINING["laptop"] | CARRIED | {"updates": 12_000}
+
+# ------------------------------------------------------------------------------------------- Space Invaders, by profile
+
+INVADERS_SIZE = {"smoke": 42, "laptop": 42, "long": 42, "paper": 84}
+INVADERS_NETWORK = {profile: {"autoencoder": "coarse42", "actions": 6} for profile in PROFILES}
+INVADERS_NETWORK["paper"] = {"autoencoder": "atari84", "actions": 6}
+INVADERS_TRAINING = {
+    # Sequences of 25 frames and few flips, as the authors'. An update costs half as much again as one with balls.
+    "smoke": {"noise": 0.002, "validation_steps": 10},
+    "laptop": {"noise": 0.002, "validation_steps": 24, "updates": 2000},
+    "long": {"noise": 0.002, "validation_steps": 24, "updates": 6000},
+    "paper": {"noise": 0.002, "validation_steps": 24, "steps": 24, "batch": 32, "evaluate_every": 1562},
+}
+
+# ----------------------------------------------------------------------------------------------------------- departures
+
+AUTHORS_ORDER = {"action_order": "authors"}
+"""Of a network: actions are handed out as in the authors' code. What that defect costs."""
+AUTHORS_TRAINING = {
+    name: TRAINING["paper"][name] for name in ("optimizer", "lr", "muon_lr", "warmup", "decay", "clip", "noise")
+}
+"""The authors' optimiser and noise at another size, for as many updates: what departing from them does."""
+LONGER = {"muon_lr": 3e-3, "decay": 0.2, "evaluate_every": 500}
+"""The first runs that were made, three times as long and with smaller steps: what more training gives."""
+LONGER_UPDATES = {"rnem": 12_000, "nem": 12_000, "lstm": 16_000, "rnn": 22_000}
+LONG_AT_PAPER_SIZE = TRAINING["long"] | {"updates": 6500, "evaluate_every": 1000}
+"""The authors' network trained as the long campaign is: what a GPU does in ten minutes."""
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+
+ROWS = (
+    # Of every profile: data, models, and K of those that have several components.
+    ("balls4mass", tuple(MODELS), (5,)),
+    ("balls4mass", ("rnem",), (2, 3, 4, 6, 8)),
+    ("balls5mass", ("rnem",), (5,)),
+    ("balls3curtain", ("rnem", "nem", "rnn", "lstm"), (5,)),
+    ("spaceinvaders", ("rnem", "nem", "rnn", "lstm"), (4,)),
+)
 
 
-def _balls(profile: str, balls: str, model: str, components: int, **training) -> RunConfig:
-    name = f"{profile}-{balls}-{model}" + (f"-k{components}" if components > 1 else "")
+def _run(
+    profile: str, data: str, model: str, components: int, departure: str = "", *, network: Mapping | None = None,
+    training: Mapping | None = None,
+) -> RunConfig:  # fmt: skip
+    """A run of a profile, with the values that depart from it and a word for them in the name."""
+    components, ending = (components, f"-k{components}") if MODELS[model].several else (1, "")
+    invaders = data == "spaceinvaders"
+    own_network, own_training = (INVADERS_NETWORK[profile], INVADERS_TRAINING[profile]) if invaders else ({}, {})
     return RunConfig(
-        name=name,
-        data=f"{balls}{_SIZE[profile]}",
-        network=NetworkConfig(model=model, components=components, **_NETWORK[profile]),
-        training=dataclasses.replace(_TRAINING[profile], **training),
-    )
-
-
-def _invaders(profile: str, model: str, components: int, **network) -> RunConfig:
-    """Space Invaders as the authors: K = 4, 25 frames, few flips; paper: their network and batch."""
-    size = 84 if profile == "paper" else 42
-    own = {
-        "smoke": {"validation_steps": 10},
-        "laptop": {"validation_steps": 24, "updates": 2000},  # one costs half as much again as with balls
-        "long": {"validation_steps": 24, "updates": 6000},
-        "paper": {"validation_steps": 24, "steps": 24, "batch": 32, "evaluate_every": 1562},
-    }
-    return RunConfig(
-        name=f"{profile}-spaceinvaders-{model}" + (f"-k{components}" if components > 1 else ""),
-        data=f"spaceinvaders{size}",
-        network=NetworkConfig(
-            model=model, components=components, actions=6,
-            **_NETWORK[profile] | {"autoencoder": "atari84" if size == 84 else "coarse42"} | network,
-        ),
-        training=dataclasses.replace(_TRAINING[profile], noise=0.002, **own[profile]),
-    )  # fmt: skip
-
-
-def _with_authors_order(run: RunConfig) -> RunConfig:
-    """The same with actions handed out as in the authors' code: what that defect costs."""
-    profile, data, model = run.name.split("-", 2)
-    network = dataclasses.replace(run.network, action_order="authors")
-    return dataclasses.replace(run, name=f"{profile}-{data}-order_{model}", network=network)
-
-
-def _with_authors_training(run: RunConfig) -> RunConfig:
-    """The authors' optimiser and noise at another size, for as many updates: what departing from them does."""
-    profile, data, model = run.name.split("-", 2)
-    theirs = {
-        name: getattr(_TRAINING["paper"], name)
-        for name in ("optimizer", "lr", "muon_lr", "warmup", "decay", "clip", "noise")
-    }
-    run = run.replace(**theirs)
-    return dataclasses.replace(
-        run, name=f"{profile}-{data}-authors_{model}", network=dataclasses.replace(run.network, output_bias=0.0)
-    )
-
-
-def _carried(run: RunConfig) -> RunConfig:
-    """The same with sequences that carry state from update to update, for as many updates."""
-    profile, data, model = run.name.split("-", 2)
-    return dataclasses.replace(run, name=f"{profile}-{data}-carried_{model}").replace(stretches=CARRIED)
-
-
-def _longer(run: RunConfig, updates: int) -> RunConfig:
-    """The first runs that were made, three times as long and with smaller steps: what more training gives."""
-    profile, data, model = run.name.split("-", 2)
-    run = dataclasses.replace(run, name=f"{profile}-{data}-long_{model}")
-    return run.replace(updates=updates, muon_lr=3e-3, decay=0.2, evaluate_every=500)
-
-
-def _paper_with_long_recipe(model: str, components: int) -> RunConfig:
-    """The authors' network at 64 x 64 pixels, trained as the long campaign is: what a GPU does in ten minutes."""
-    run = _balls("paper", "balls4mass", model, components)
-    return dataclasses.replace(
-        run,
-        name=run.name.replace("balls4mass-", "balls4mass-long_"),
-        network=dataclasses.replace(run.network, output_bias=_NETWORK["long"]["output_bias"]),
-        training=dataclasses.replace(_TRAINING["long"], updates=6500, evaluate_every=1000),
+        name=f"{profile}-{data}-{departure and f'{departure}_'}{model}{ending}",
+        data=f"{data}{(INVADERS_SIZE if invaders else SIZE)[profile]}",
+        network=NetworkConfig(model, components, **NETWORK[profile] | own_network | (network or {})),
+        training=TrainingConfig(**TRAINING[profile] | own_training | (training or {})),
     )
 
 
 def _named() -> dict[str, RunConfig]:
     rows: list[RunConfig] = []
     for profile in PROFILES:
-        rows += [_balls(profile, "balls4mass", model, 5) for model in MODELS if MODELS[model].several]
-        rows += [_balls(profile, "balls4mass", model, 1) for model in MODELS if not MODELS[model].several]
-        rows += [_balls(profile, "balls4mass", "rnem", k) for k in (2, 3, 4, 6, 8)]
-        rows += [_balls(profile, "balls5mass", "rnem", 5)]
-        rows += [_with_authors_training(_balls(profile, "balls4mass", model, 5)) for model in ("rnem", "nem")]
-        rows += [_balls(profile, "balls3curtain", model, 5) for model in ("rnem", "nem")]
-        rows += [_balls(profile, "balls3curtain", model, 1) for model in ("rnn", "lstm")]
-        rows += [_invaders(profile, model, 4) for model in ("rnem", "nem")]
-        rows += [_invaders(profile, model, 1) for model in ("rnn", "lstm")]
-        rows += [_with_authors_order(_invaders(profile, "rnem", 4))]
-    laptop = {row.name.removeprefix("laptop-balls4mass-"): row for row in rows}
-    long = {"rnem-k5": 12000, "nem-k5": 12000, "lstm": 16000, "rnn": 22000}
-    rows += [_longer(laptop[model], updates) for model, updates in long.items()]
-    rows += [_carried(laptop["rnem-k5"])]
-    rows += [_paper_with_long_recipe(model, k) for model, k in (("rnem", 5), ("nem", 5), ("lstm", 1))]
+        rows += [_run(profile, data, model, k) for data, models, ks in ROWS for model in models for k in ks]
+        authors = {"network": {"output_bias": NETWORK["paper"]["output_bias"]}, "training": AUTHORS_TRAINING}
+        rows += [_run(profile, "balls4mass", model, 5, "authors", **authors) for model in ("rnem", "nem")]
+        rows += [_run(profile, "spaceinvaders", "rnem", 4, "order", network=AUTHORS_ORDER)]
+    for model, updates in LONGER_UPDATES.items():
+        rows += [_run("laptop", "balls4mass", model, 5, "long", training=LONGER | {"updates": updates})]
+    rows += [_run("laptop", "balls4mass", "rnem", 5, "carried", training=CARRIED)]
+    long = {"network": {"output_bias": NETWORK["long"]["output_bias"]}, "training": LONG_AT_PAPER_SIZE}
+    rows += [_run("paper", "balls4mass", model, 5, "long", **long) for model in ("rnem", "nem", "lstm")]
     return {row.name: row for row in rows}
 
 
