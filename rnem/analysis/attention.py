@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rnem.analysis import cache, grouping
+from rnem.analysis import cache
 from rnem.evaluation import evaluate, metrics
 from rnem.model import em
 from rnem.model.network import Network
@@ -109,9 +109,8 @@ def _of_balls(value: Tensor, gamma: Tensor | None, videos: Videos, t: int) -> Te
     N, M = videos.masses.shape
     if gamma is None:
         return value.new_full((N, M, M), torch.nan)
-    table = metrics.contingency(videos.groups[t][None].to(gamma.device), gamma[None])[0]  # (N,G,K)
-    table = torch.cat([table, table.new_zeros(N, M - table.shape[1], table.shape[2])], 1)  # (N,M,K)
-    component, own = grouping.owners(table)
+    component = metrics.component_of_each_ball(videos.groups[t].to(gamma.device), gamma, M)  # (N,M)
+    own = metrics.has_one_of_its_own(component, gamma.shape[1])
     component = component.clamp_min(0)
     rows = value.gather(1, component[..., None].expand(-1, -1, value.shape[2]))  # (N,M,K)
     pairs = rows.gather(2, component[:, None].expand(-1, M, -1))  # (N,M,M)

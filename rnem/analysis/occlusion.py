@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rnem.analysis import cache
-from rnem.evaluation import ball_detection, evaluate
+from rnem.evaluation import ball_detection, evaluate, metrics
 from rnem.model import em
 from rnem.model.network import Network
 from rnem.runs import store
@@ -175,13 +175,6 @@ def _centre(mass: Float[Tensor, "E H W"]) -> Float[Tensor, "E 2"]:
     return torch.stack([(mass.sum(2) * at).sum(1) / total, (mass.sum(1) * at).sum(1) / total], 1)
 
 
-def owners(gamma: Float[Tensor, "N K 1 H W"], groups: Int[Tensor, "N 1 H W"], balls: int) -> Int[Tensor, "N M"]:
-    """The component with the most gamma over each ball's visible pixels; -1 where it has none."""
-    pixels = (groups[:, None, 0] == torch.arange(1, balls + 1)[:, None, None]).flatten(2).to(gamma.dtype)  # (N,M,HW)
-    mass = torch.einsum("nmp,nkp->nmk", pixels, gamma[:, :, 0].flatten(2))
-    return torch.where(pixels.sum(2) > 0, mass.argmax(2), -1)
-
-
 def same_owner(owner: Int[np.ndarray, "T-1 N M"], share: np.ndarray, some: pd.DataFrame) -> dict[str, np.ndarray]:
     """Whether the component that had the ball in frame ``before`` has it in frame ``after``, for each spell.
 
@@ -214,7 +207,7 @@ class Watched:
     theta: np.ndarray
     """(T-1,N,K,S)"""
     owner: np.ndarray
-    """(T-1,N,M) component of each ball, -1 where no pixel shows it"""
+    """(T-1,N,M) component of each ball by the rule "most gamma", -1 where no pixel shows it"""
 
 
 @torch.no_grad()
@@ -226,7 +219,10 @@ def watch(network: Network, videos: Videos, draw: int = 0) -> Watched:
         best.append(torch.stack([s.psi.amax(1)[:, 0] for s in states]))
         theta.append(torch.stack([s.theta for s in states]))
         M = videos.masses.shape[1]
-        owner.append(torch.stack([owners(s.gamma, part.groups[t + 1], M) for t, s in enumerate(states)]))
+        by_frame = [
+            metrics.component_of_each_ball(part.groups[t + 1], s.gamma, M, "most gamma") for t, s in enumerate(states)
+        ]
+        owner.append(torch.stack(by_frame))
     share = in_sight(videos)
     return Watched(videos, share, spells(share), *(torch.cat(parts, 1).numpy() for parts in (best, theta, owner)))
 

@@ -143,9 +143,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
 
 def held(groups: Int[Tensor, "N 1 H W"], gamma: Float[Tensor, "N K 1 H W"]) -> Float[Tensor, "N S K"]:
     """Pixels of every sprite (a row each, also of those that are not there) that each component has."""
-    table = metrics.contingency(groups[None], gamma[None])[0]  # (N,G,K)
-    missing = len(simulator.SPRITES) - 1 - table.shape[1]
-    return torch.cat([table, table.new_zeros(len(table), missing, table.shape[2])], 1)
+    return metrics.contingency(groups[None], gamma[None], len(simulator.SPRITES) - 1)[0]
 
 
 # -------------------------------------------------------------------------------------------------------- the ship
