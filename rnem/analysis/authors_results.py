@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rnem.analysis import cache
-from rnem.authors.ball_tracking import contacts, masses, track, uncovered
+from rnem.authors.ball_fitting import uncovered
+from rnem.authors.ball_tracking import contacts, masses, track
 from rnem.authors.result_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, digest, fetch, read
 from rnem.errors import VideoError
 from rnem.evaluation import evaluate, metrics

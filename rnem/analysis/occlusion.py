@@ -26,7 +26,8 @@ from rnem.model import em
 from rnem.model.network import Network
 from rnem.runs import store
 from rnem.runs.store import Run
-from rnem.videos.balls import BOX, CURTAIN_GRID, CURTAIN_SIDE
+from rnem.videos import balls
+from rnem.videos.balls import BOX
 from rnem.videos.datasets import dataset, fixed
 from rnem.videos.videos import Videos
 
@@ -55,21 +56,15 @@ def behind(videos: Videos) -> Bool[Tensor, "N H W"]:
     """Pixels behind the curtain; ValueError where the videos have none."""
     if videos.curtain is None:
         raise ValueError(f"the videos {videos.name} have no curtain")
-    size = videos.features.shape[-1]
-    centre = (torch.arange(size) + 0.5) * (BOX / size)
-    into = centre - videos.curtain[..., None]  # (N,2,S)
-    inside = (into >= 0) & (into < CURTAIN_SIDE * (BOX / CURTAIN_GRID))
-    return inside[:, 0, :, None] & inside[:, 1, None, :]
+    return balls.behind_curtain(videos.curtain, balls.pixel_centres(videos.features.shape[-1]))
 
 
 def in_sight(videos: Videos) -> Float[np.ndarray, "T N M"]:
     """Share of each ball's pixels that are not behind the curtain, whatever balls lie over each other."""
-    size, open_ = videos.features.shape[-1], ~behind(videos)
-    centre = (torch.arange(size) + 0.5) * (BOX / size)
+    pixels, open_ = balls.pixel_centres(videos.features.shape[-1]), ~behind(videos)
     shares = []
     for positions in videos.positions:  # (N,M,2), a frame at a time to save memory
-        away = (centre - positions[..., None]).square()  # (N,M,2,S)
-        disc = away[:, :, 0, :, None] + away[:, :, 1, None, :] < videos.radii[..., None, None].square()  # (N,M,H,W)
+        disc = balls.discs(positions, videos.radii, pixels)  # (N,M,H,W)
         shares.append((disc & open_[:, None]).sum((2, 3)) / disc.sum((2, 3)))
     return torch.stack(shares).numpy()
 
