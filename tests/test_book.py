@@ -20,7 +20,7 @@ import yaml
 from sphinx.errors import ExtensionError
 
 from rnem import errors, paths
-from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source
+from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source, staleness
 from rnem.book import notebook as notebooks
 from rnem.claims import rules
 from rnem.claims.measured import measurer

@@ -112,7 +112,7 @@ def per_step(run: Run, data: str, *, count: int = 100, frames: int = 51, since: 
 
     def compute() -> pd.DataFrame:
         test = fixed(data, "test", count, frames)
-        return measure(evaluate.load_network(run), test, since=since, draws=evaluate.draws(run))
+        return measure(evaluate.load_network(run), test, since=since, draws=evaluate.number_of_draws(run))
 
     return cache.cached(
         run, "grouping", __name__, compute,

@@ -293,7 +293,7 @@ def keep(
 
     def compute() -> pd.DataFrame:
         drawn = []
-        for draw in range(evaluate.draws(run)):
+        for draw in range(evaluate.number_of_draws(run)):
             seen = [watched(run.path, data, split, count, draw) for split in splits]
             drawn.append({name: rows(*seen) for name, rows in tables.items()})
             for table in drawn[-1].values():

@@ -13,10 +13,10 @@ from matplotlib.patches import Circle, Rectangle
 from rnem.analysis import occlusion
 from rnem.analysis.occlusion import FAR, NEAR
 from rnem.analysis.state_probe import GUESSES
-from rnem.evaluation.metrics import interval
 from rnem.figures import pictures
+from rnem.figures.curves import label as model_label
+from rnem.figures.curves import over_seeds
 from rnem.figures.style import MODEL_COLOURS, MODEL_DASHES, WIDTH
-from rnem.model.config import MODEL_LABELS
 from rnem.videos import balls
 from rnem.videos.balls import BOX, CURTAIN
 from rnem.videos.videos import Videos
@@ -76,7 +76,7 @@ def shares(tables: Iterable[Table], columns: Sequence[str]) -> pd.DataFrame:
 def by_span(
     frame: pd.DataFrame, quantities: Mapping[str, str], *, tops: Mapping[str, float] | None = None
 ) -> plt.Figure:
-    """A panel per quantity (column -> label) against frames hidden, a curve per series: mean, 95 % interval over seeds.
+    """A panel per quantity (column -> label) against frames hidden, a curve per series: rnem.figures.curves.over_seeds.
 
     ``frame`` is what :func:`errors` or :func:`shares` gives; ``tops`` sets the upper end of a panel. ValueError names a
     series that has no colour.
@@ -90,7 +90,7 @@ def by_span(
         for name in order:
             rows = frame[frame["series"] == name].dropna(subset=[quantity])
             if len(rows):
-                handles.setdefault(_label(name, rows), _curve(axes, name, rows, quantity))
+                handles.setdefault(_LABELS.get(name) or model_label(name, rows), _curve(axes, name, rows, quantity))
         axes.set(xlabel="frames hidden", ylabel=label, xticks=range(len(SPANS)), xticklabels=list(SPANS))
         axes.set_ylim(0, (tops or {}).get(quantity))
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3)
@@ -99,17 +99,9 @@ def by_span(
 
 def _curve(axes: plt.Axes, name: str, rows: pd.DataFrame, quantity: str):
     colour, dashes, marker = _GUESS[name] if name in _GUESS else (MODEL_COLOURS[name], MODEL_DASHES[name], "o")
-    points = {at: interval(values.to_numpy()) for at, values in rows.groupby("span")[quantity]}
-    at, (mean, half) = np.array([*points]), np.array([*points.values()]).T
-    axes.fill_between(at, mean - half, mean + half, color=colour, alpha=0.18, lw=0)
-    return axes.plot(at, mean, color=colour, dashes=dashes or (None, None), marker=marker, ms=3.5, lw=1.5)[0]
-
-
-def _label(name: str, rows: pd.DataFrame) -> str:
-    if name in _GUESS:
-        return _LABELS[name]
-    seeds = rows["seed"].nunique()
-    return f"{MODEL_LABELS[name]} ({seeds} seed{'s' * (seeds > 1)})"
+    return over_seeds(
+        axes, rows, "span", quantity, color=colour, dashes=dashes or (None, None), marker=marker, ms=3.5, lw=1.5
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
