@@ -10,6 +10,7 @@ from rnem import figures
 from rnem.analysis import attention
 from rnem.evaluation import evaluate
 from rnem.model.config import NetworkConfig
+from rnem.model.fast import accelerate
 from rnem.model.network import build
 from rnem.videos import datasets
 from rnem.videos.videos import Videos
@@ -93,7 +94,7 @@ def test_near_contact_is_a_window_around_it_in_steps():
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    network = build(TINY)
+    network = accelerate(build(TINY))
     with torch.no_grad():  # untrained, every component says the same; sharper predictions tell them apart
         network.decoder.convs[-1].conv.weight.mul_(30)
     return network.eval()

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from rnem.authors import ball_fitting, result_videos
-from rnem.authors.ball_fitting import find, follow, locate, visible
+from rnem.authors.ball_fitting import find, follow, locate, uncovered
 from rnem.authors.result_videos import PIXEL, ResultVideo, fetch, read
 from rnem.errors import VideoError
 from rnem.videos import balls, datasets, videos
@@ -211,7 +211,7 @@ def test_the_curtain_is_the_square_that_never_lights_up():
     top, left = (v.curtain[0] * 6.4).round().int().tolist()
     expected = np.ones((64, 64), bool)
     expected[top : top + 28, left : left + 28] = False
-    assert np.array_equal(visible(video.truth), expected)
+    assert np.array_equal(uncovered(video), expected)
 
 
 # --------------------------------------------------------------------------------------------------------------- follow
@@ -276,7 +276,7 @@ def test_it_follows_eight_balls_and_three_behind_a_curtain():
     hidden = follow(result("curtain_rnem1"), 142, 30)
     assert len(hidden.radii) == 3
     assert hidden.wrong.max() <= 8
-    covered = ~visible(result("curtain_rnem1").truth)
+    covered = ~uncovered(result("curtain_rnem1"))
     centres = (hidden.positions / PIXEL).astype(int)
     assert covered[centres[..., 0], centres[..., 1]].any()  # a ball was behind it
 

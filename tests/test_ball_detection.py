@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rnem.evaluation import ball_detection
 from rnem.videos import datasets
-from rnem.videos.balls import BOX
+from rnem.videos.balls import BOX, discs, pixel_centres
 
 few = settings(max_examples=25, deadline=None)
 SIZE = 32
@@ -19,11 +19,8 @@ PIXEL = BOX / SIZE
 
 def draw(*balls: tuple[float, float, float], size: int = SIZE) -> torch.Tensor:
     """A frame (H,W) with discs (y, x, radius) in box units: a pixel is on iff its centre is nearer than the radius."""
-    centre = (torch.arange(size) + 0.5) * (BOX / size)
-    frame = torch.zeros(size, size)
-    for y, x, radius in balls:
-        frame[(centre[:, None] - y) ** 2 + (centre - x) ** 2 < radius**2] = 1
-    return frame
+    known = torch.tensor(balls, dtype=torch.float64).view(-1, 3)
+    return discs(known[:, :2], known[:, 2], pixel_centres(size)).any(0).float()
 
 
 inside = st.floats(1.0, 9.0)

@@ -20,7 +20,7 @@ import yaml
 from sphinx.errors import ExtensionError
 
 from rnem import errors, paths
-from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source
+from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source, staleness
 from rnem.book import notebook as notebooks
 from rnem.claims import rules
 from rnem.claims.measured import measurer
@@ -536,6 +536,20 @@ def test_every_figure_file_says_where_it_came_from():
             assert path.name in sidecar["files"]
             assert sidecar["alt"]
             assert sidecar["command"].startswith("rnem chapter ")
+
+
+def test_a_states_own_readers_read_as_jupytext_and_nbformat():
+    for each in chapters.chapters(REPOSITORY / "book"):
+        code = [cell.source for cell in each.read().cells if cell.cell_type == "code"]
+        assert staleness.code_cells(each.text()) == code, each.name
+    for path in published():
+        assert staleness.read_notebook(path) == nbformat.read(path, as_version=4), path.name
+
+
+def test_the_states_of_all_pages_are_known_without_loading_what_takes_seconds():
+    code = "import sys; from rnem.book import chapters; chapters.status(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "pandas", "nbformat", "jupytext"} & set(loaded)
 
 
 def test_no_chapter_runs_what_a_file_says():

@@ -176,8 +176,8 @@ def test_every_measure_takes_the_mean_over_draws(network, shorter, monkeypatch, 
     run, smoke = saved(network), saved(network, "smoke-balls4mass-rnem-k5")
     lstm = experiments.named("laptop-balls4mass-lstm")
     alone = store.Run(tmp_path, lstm, {})
-    assert [evaluate.draws(r) for r in (run, smoke, alone)] == [5, 1, 1]
-    assert evaluate.draws(alone, noise=0.2) == 5
+    assert [evaluate.number_of_draws(r) for r in (run, smoke, alone)] == [5, 1, 1]
+    assert evaluate.number_of_draws(alone, noise=0.2) == 5
     seen: list[int] = []
     states = evaluate.states
     monkeypatch.setattr(evaluate, "states", lambda *a, draw, **k: seen.append(draw) or states(*a, draw=draw, **k))

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,6 +42,17 @@ def test_every_model_has_a_colour_and_a_dash_pattern_of_its_own():
     assert len(set(figures.MODEL_COLOURS.values())) == len(set(figures.MODEL_DASHES.values())) == len(MODELS) + 1
 
 
+def test_a_model_without_colours_of_its_own_takes_the_next_ones_of_a_palette():
+    code = (
+        "from rnem.model import config\n"
+        "config.MODEL_LABELS['a'], config.MODEL_LABELS['b'] = 'A', 'B'\n"
+        "from rnem import figures\n"
+        "print(len({*figures.MODEL_COLOURS.values()}), len({*figures.MODEL_DASHES.values()}), figures.LABELS['b'])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == [str(len(MODELS) + 3)] * 2 + ["B"]
+
+
 def test_component_colours_are_far_apart():
     colours = figures.component_colours(8)
     distance = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
@@ -71,13 +84,25 @@ def test_a_grouping_of_wrong_shape_is_refused():
 
 
 def test_curves_show_mean_and_interval_over_seeds():
-    figure = figures.per_step(table(), "bce")
+    figure = figures.per_step(table(seeds=5), "bce")
     (axes,) = figure.axes
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [2, 3, 4])  # seeds 0, 1, 2 at step 1: mean 2
+    assert len(axes.lines) == 2
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [3, 4, 5])  # seeds 0 to 4 at step 1: mean 3
     band = axes.collections[0].get_paths()[0].vertices
-    half = 4.302653 / np.sqrt(3)  # t(0.975, 2) s / sqrt(n), s = 1
-    assert band[:, 1].min() == pytest.approx(2 - half, rel=1e-4)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["R-NEM (3 seeds)", "LSTM (3 seeds)"]
+    half = 2.776445 * np.sqrt(2.5) / np.sqrt(5)  # t(0.975, 4) s / sqrt(n)
+    assert band[:, 1].min() == pytest.approx(3 - half, rel=1e-4)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["R-NEM (5 seeds)", "LSTM (5 seeds)"]
+    plt.close(figure)
+
+
+def test_of_few_seeds_each_has_a_line_and_there_is_no_band():
+    figure = figures.per_step(table(models=("rnem",)), "bce")
+    mean, *seeds = figure.axes[0].lines
+    np.testing.assert_allclose(mean.get_ydata(), [2, 3, 4])
+    assert [line.get_ydata().tolist() for line in seeds] == [[1, 2, 3], [2, 3, 4], [3, 4, 5]]
+    assert {line.get_color() for line in figure.axes[0].lines} == {figures.MODEL_COLOURS["rnem"]}
+    assert not np.isfinite(figure.axes[0].collections[0].get_datalim(figure.axes[0].transData).get_points()).all()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["R-NEM (3 seeds)"]
     plt.close(figure)
 
 
@@ -93,7 +118,9 @@ def test_bars_have_a_dot_per_seed():
     figure = figures.bars(rows, "bce", reference=5)
     assert [patch.get_width() for patch in figure.axes[0].patches] == [3, 13]
     assert [len(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() == "o"] == [3, 3]
-    plt.close(figure)
+    assert len(figure.axes[0].containers) == 2
+    assert len(figures.bars(table(seeds=5)[lambda rows: rows["step"] == 1], "bce").axes[0].containers) == 4
+    plt.close("all")
 
 
 def test_a_table_that_does_not_fit_is_refused():

@@ -9,18 +9,23 @@ from rnem import authors
 from rnem.analysis import grouping
 from rnem.evaluation import metrics
 from rnem.model.config import NetworkConfig
+from rnem.model.fast import accelerate
 from rnem.model.network import build
 from rnem.videos import datasets
 
 
 def test_a_component_holds_a_ball_with_more_than_half_of_its_pixels():
-    table = torch.tensor(
-        [[[9.0, 1, 0], [0, 6, 4], [0, 0, 8]], [[5, 5, 0], [6, 0, 0], [7, 0, 0]], [[0, 0, 0], [4, 0, 0], [0, 3, 0]]]
-    )
-    component, own = grouping.owners(table)
+    tables = [[[9, 1, 0], [0, 6, 4], [0, 0, 8]], [[5, 5, 0], [6, 0, 0], [7, 0, 0]], [[0, 0, 0], [4, 0, 0], [0, 3, 0]]]
+    groups, gamma = torch.zeros(3, 1, 1, 30, dtype=torch.uint8), torch.zeros(3, 3, 1, 1, 30)
+    for n, table in enumerate(tables):
+        cells = [(ball + 1, k) for ball, row in enumerate(table) for k, pixels in enumerate(row) for _ in range(pixels)]
+        for pixel, (ball, k) in enumerate(cells):
+            groups[n, 0, 0, pixel], gamma[n, k, 0, 0, pixel] = ball, 1
+    component = metrics.component_of_each_ball(groups, gamma, 3)
+    own = metrics.has_one_of_its_own(component, 3)
     assert component.tolist() == [[0, 1, 2], [-1, 0, 0], [-1, 0, 1]]  # torn in half, and a hidden ball: nobody's
     assert own.tolist() == [[True] * 3, [False] * 3, [False, True, True]]
-    assert grouping.balls_held(component, 3).tolist() == [[1, 1, 1], [2, 0, 0], [1, 1, 0]]
+    assert metrics.balls_of_each_component(component, 3).tolist() == [[1, 1, 1], [2, 0, 0], [1, 1, 0]]
 
 
 def test_the_background_as_a_group_is_scikit_learns_index_over_all_pixels_but_overlaps():
@@ -98,7 +103,7 @@ def test_rectangles_that_do_not_fit_are_refused(areas):
 @pytest.fixture(scope="module")
 def measured():
     torch.manual_seed(0)
-    network = build(NetworkConfig(components=3, autoencoder="tiny16", state=16, attention=8))
+    network = accelerate(build(NetworkConfig(components=3, autoencoder="tiny16", state=16, attention=8)))
     with torch.no_grad():  # untrained, every component says the same; sharper predictions tell them apart
         network.decoder.convs[-1].conv.weight.mul_(30)
     test = datasets.generate("balls4mass16", "test", 0, 6, 21)

@@ -8,7 +8,8 @@ from matplotlib.patches import Circle, Rectangle
 
 from rnem import figures
 from rnem.analysis import occlusion, state_probe
-from rnem.evaluation import ball_detection, evaluate
+from rnem.evaluation import ball_detection, evaluate, metrics
+from rnem.model.fast import accelerate
 from rnem.model.network import build
 from rnem.runs.experiments import named
 from rnem.videos import balls, datasets
@@ -252,7 +253,8 @@ def test_a_ball_belongs_to_the_component_with_the_most_gamma_on_it():
     gamma = torch.zeros(1, 3, 1, 2, 3)
     gamma[0, :, 0, 0] = torch.tensor([[0.4, 0.4, 0.4], [0.5, 0.5, 0.0], [0.1, 0.1, 0.6]])  # 1.2 beats 1.0 and 0.8
     gamma[0, 2, 0, 1] = 1
-    assert occlusion.owners(gamma, groups, 3).tolist() == [[0, -1, 2]]
+    assert metrics.component_of_each_ball(groups, gamma, 3, "most gamma").tolist() == [[0, -1, 2]]
+    assert metrics.component_of_each_ball(groups, gamma, 3, "over half").tolist() == [[1, -1, 2]]
 
 
 def test_identity_is_kept_by_the_component_that_had_the_ball():
@@ -300,7 +302,7 @@ def test_a_position_that_is_linear_in_the_state_is_read_from_other_videos():
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    made = build(named("smoke-balls3curtain-rnem-k5").network).eval()
+    made = accelerate(build(named("smoke-balls3curtain-rnem-k5").network)).eval()
     with torch.no_grad():  # untrained, every component says the same; sharper predictions tell them apart
         made.decoder.convs[-1].conv.weight.mul_(30)
     return made
@@ -315,7 +317,9 @@ def test_what_was_watched_is_what_evaluate_predicts(network, seen):
     part = seen.videos.select(slice(64, 70))
     psi, gamma = evaluate.predict(network, part)
     np.testing.assert_allclose(seen.best[:, 64:], psi.amax(2)[:, :, 0], atol=1e-6)
-    np.testing.assert_array_equal(seen.owner[8, 64:], occlusion.owners(gamma[8], part.groups[9], 3))
+    np.testing.assert_array_equal(
+        seen.owner[8, 64:], metrics.component_of_each_ball(part.groups[9], gamma[8], 3, "most gamma")
+    )
 
 
 def test_neither_prediction_nor_state_of_a_frame_have_seen_it(network):

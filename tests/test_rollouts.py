@@ -219,7 +219,7 @@ def test_panels_have_a_curve_for_every_model_that_has_numbers():
     )
     figure = figures.rollouts.panels(frame, {"bce": "BCE", "wrong": "wrong pixels"}, references={"wrong": 2})
     first, second = figure.axes
-    assert (len(first.lines), len(second.lines)) == (1, 3)
+    assert (len(first.lines), len(second.lines)) == (3, 7)  # means, two seeds each, the reference
     np.testing.assert_allclose(first.lines[0].get_ydata(), [1.5, 2.5, 3.5])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["R-NEM (2 seeds)", "copy last frame"]
     with pytest.raises(ValueError, match="no column 'energy'"):

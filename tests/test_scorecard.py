@@ -56,6 +56,9 @@ def test_a_scorecard_has_a_row_per_claim_and_counts_verdicts(monkeypatch):
     table = scorecard.table(lambda model, measure: numbers[model], {"laptop-balls4mass-rnem-k5": []}, "laptop")
     assert list(table["verdict"]) == ["replicated"]
     assert scorecard.summary(table).startswith("**1** replicated")
+    assert scorecard.outcomes(table) == "Of 1 comparisons: 1 holds."
+    more = table.assign(outcomes=[["holds", "opposite", "holds"]])
+    assert scorecard.outcomes(more) == "Of 3 comparisons: 2 hold, 1 is opposite."
     text = scorecard.markdown(table)
     assert "**[accuracy](accuracy.ipynb)**" in text
     assert "{bdg-success}`replicated`" in text

@@ -1,7 +1,7 @@
 """Measured effects of what differs between paper, code and ports, such as sums against means.
 
 Each takes a finished run and changes one thing in how it is evaluated; nothing is trained here. All numbers are means
-over draws (rnem.evaluation.evaluate.draws).
+over draws (rnem.evaluation.evaluate.number_of_draws).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def sum_or_mean(run: Run, data: str, components: int, *, count: int | None = Non
                 averaged = evaluate.evaluate(network, test, draw=draw).curve("bce")
             return pd.DataFrame({"step": np.arange(1, frames), "sum": summed, "mean": averaged})
 
-        return evaluate.mean_of_draws(one, evaluate.draws(run)).astype({"step": int})
+        return evaluate.mean_of_draws(one, evaluate.number_of_draws(run)).astype({"step": int})
 
     return cache.cached(
         run, "sum-or-mean", __name__, compute, data=data, components=components, count=count, frames=frames
@@ -90,7 +90,7 @@ def rollout_threshold(
                 ]
             return pd.DataFrame({"step": np.arange(1, frames)} | curves)
 
-        return evaluate.mean_of_draws(one, evaluate.draws(run)).astype({"step": int})
+        return evaluate.mean_of_draws(one, evaluate.number_of_draws(run)).astype({"step": int})
 
     return cache.cached(
         run, "rollout-threshold", __name__, compute, data=data, real_steps=real_steps, count=count, frames=frames

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rnem.analysis import cache, grouping
+from rnem.analysis import cache
 from rnem.evaluation import evaluate, metrics
 from rnem.model import em
 from rnem.model.network import Network
@@ -33,10 +33,8 @@ REACH = 6
 """Lags from -REACH to REACH are measured, in frames; a pair is *quiet* with no contact so near."""
 FIRST = 10
 """First predicted frame that counts, as in rnem.claims.rules: before it components still look for their balls."""
-QUANTITIES = {
-    "attention": "attention att_ki",
-    "contribution": "norm of att_ki ctx_ki, what i adds to the effect on k",
-}
+QUANTITIES = ("attention", "contribution")
+"""att_ki, and the norm of att_ki ctx_ki: what i adds to the effect on k."""
 EDGES = (0.0, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 15.0)
 """Bins of the distance of two centres, box units (side 10); balls touch at 1.6 to 2.0."""
 RESAMPLES = 1000
@@ -109,9 +107,8 @@ def _of_balls(value: Tensor, gamma: Tensor | None, videos: Videos, t: int) -> Te
     N, M = videos.masses.shape
     if gamma is None:
         return value.new_full((N, M, M), torch.nan)
-    table = metrics.contingency(videos.groups[t][None].to(gamma.device), gamma[None])[0]  # (N,G,K)
-    table = torch.cat([table, table.new_zeros(N, M - table.shape[1], table.shape[2])], 1)  # (N,M,K)
-    component, own = grouping.owners(table)
+    component = metrics.component_of_each_ball(videos.groups[t].to(gamma.device), gamma, M)  # (N,M)
+    own = metrics.has_one_of_its_own(component, gamma.shape[1])
     component = component.clamp_min(0)
     rows = value.gather(1, component[..., None].expand(-1, -1, value.shape[2]))  # (N,M,K)
     pairs = rows.gather(2, component[:, None].expand(-1, M, -1))  # (N,M,M)
@@ -282,7 +279,7 @@ def _measured(run: Run, what: str, data: str, count: int, frames: int) -> pd.Dat
     def compute() -> pd.DataFrame:
         # One pass serves both tables: the other is kept as well.
         test = fixed(data, "test", count, frames)
-        values = record(run, test, draws=evaluate.draws(run))
+        values = record(run, test, draws=evaluate.number_of_draws(run))
         both = {"attention-lag": lags(values, test), "attention-distance": bins(values, test)}
         other = next(name for name in both if name != what)
         cache.cached(run, other, __name__, lambda: both[other], **settings)

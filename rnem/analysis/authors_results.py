@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rnem.analysis import cache
-from rnem.authors.ball_tracking import contacts, masses, track, uncovered
+from rnem.authors.ball_fitting import uncovered
+from rnem.authors.ball_tracking import contacts, masses, track
 from rnem.authors.result_videos import HASHES, KINDS, PIXEL, SIZE, ResultVideo, digest, fetch, read
 from rnem.errors import VideoError
 from rnem.evaluation import evaluate, metrics
@@ -31,14 +32,8 @@ from rnem.videos.videos import Videos
 
 WINDOWS = {"10-28": (10, 28), "29-48": (29, 48), "49-499": (49, 499)}
 """First and last predicted frame, numbered from 0 as the model sees them."""
-QUANTITIES = {
-    "bce_max": "BCE of max_k psi_k (nats per frame)",
-    "bce_mixture": "BCE of sum_k gamma_k psi_k with gamma AFTER the E-step, which has seen the target (nats per frame)",
-    "wrong": "pixels on the wrong side of 0.5 in max_k psi_k",
-    "wrong_mixture": "pixels on the wrong side of 0.5 in sum_k gamma_k psi_k",
-    "copy_last": "pixels that change: what copying the last frame gets wrong",
-    "ari": "adjusted Rand index over the pixels of single balls",
-}
+QUANTITIES = ("bce_max", "bce_mixture", "wrong", "wrong_mixture", "copy_last", "ari")
+"""What is measured of a video; rnem.evaluation.quantities says what each is."""
 
 
 class NotAtHandError(VideoError):
@@ -143,7 +138,7 @@ def _kept(run: Run, name: str, sha256: str, path: Path | None) -> pd.DataFrame:
             raise NotAtHandError(f"{name} is not at hand, and {run.label} was never measured on it")
         videos = _loaded(path, sha256, data.size, data.stride)
         network = evaluate.load_network(run, components=8 if kind == "balls678mass" else None)
-        drawn = [_measure(network, videos, draw) for draw in range(evaluate.draws(run))]
+        drawn = [_measure(network, videos, draw) for draw in range(evaluate.number_of_draws(run))]
         mean = {q: torch.stack([each[q] for each in drawn]).double().nanmean(0) for q in QUANTITIES}
         return _windows(mean, name).assign(frames=videos.frames)
 

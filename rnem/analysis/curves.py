@@ -34,8 +34,8 @@ def curves(
     given.
 
     Columns: ``step`` (number of the predicted frame, from 1), ``balls``, ``videos`` (how many have so many balls), and
-    every one of evaluate.QUANTITIES, averaged over these videos and over draws (rnem.evaluation.evaluate.draws).
-    ``components`` is K where it is not the training's.
+    every one of evaluate.QUANTITIES, averaged over these videos and over draws
+    (rnem.evaluation.evaluate.number_of_draws). ``components`` is K where it is not the training's.
     """
     return _measured(run, "curves", data, count, frames, noise, real_steps, components)
 
@@ -92,7 +92,7 @@ def _measured(
         test, network = fixed(data, "test", count, frames), evaluate.load_network(run, components=components)
         drawn = [
             evaluate.evaluate(network, test, noise=noise, draw=draw, real_steps=real_steps)
-            for draw in range(evaluate.draws(run, noise=noise))
+            for draw in range(evaluate.number_of_draws(run, noise=noise))
         ]
         balls = (test.masses > 0).sum(1).numpy()  # (N,)
         both = {"curves": lambda: _by_balls(evaluate.averaged(drawn), balls), "draws": lambda: _by_draw(drawn)}

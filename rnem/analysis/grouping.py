@@ -1,7 +1,7 @@
 """Who holds which ball: every component's balls in every frame, and what that says about the adjusted Rand index.
 
-A component *holds* a ball when more than half of the ball's pixels are its (largest gamma); a ball has a component *of
-its own* when that component holds no other ball. Only pixels of single balls count, as in rnem.evaluation.metrics.ari.
+A component *holds* a ball by the rule "over half" of rnem.evaluation.metrics.component_of_each_ball; a ball has a
+component *of its own* when that component holds no other ball.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rnem.analysis import cache
@@ -25,21 +25,6 @@ from rnem.videos.videos import Videos
 
 SINCE = 15
 """The frame whose components a ball must keep, for *identity kept*."""
-
-
-def owners(table: Float[Tensor, "*batch G K"]) -> tuple[Int[Tensor, "*batch G"], Bool[Tensor, "*batch G"]]:
-    """The component that holds each ball (-1: none), and whether it holds no other; from metrics.contingency."""
-    K = table.shape[-1]
-    most, component = table.max(-1)
-    component = torch.where(2 * most > table.sum(-1), component, -1)
-    held = balls_held(component, K)  # (...,K)
-    alone = held.gather(-1, component.clamp_min(0)) == 1
-    return component, alone & (component >= 0)
-
-
-def balls_held(component: Int[Tensor, "*batch G"], K: int) -> Int[Tensor, "*batch K"]:
-    """How many balls each of the K components holds, from the component of each ball (-1: none)."""
-    return (component[..., None] == torch.arange(K, device=component.device)).sum(-2)
 
 
 def with_background(groups: Int[Tensor, "*frames 1 H W"], features: Tensor) -> Int[Tensor, "*frames 1 H W"]:
@@ -88,11 +73,10 @@ def _frame(state: em.State, videos: Videos, frame: int) -> dict[str, Tensor]:
     x = videos.features[frame].to(state.gamma.device, state.gamma.dtype)
     groups, gamma = videos.groups[frame].to(x.device), state.gamma
     K, M = gamma.shape[1], videos.masses.shape[1]
-    table = metrics.contingency(groups[None], gamma[None])[0]  # (N,G,K)
-    table = torch.cat([table, table.new_zeros(len(table), M - table.shape[1], K)], 1)  # (N,M,K): hidden balls too
-    component, own = owners(table)
+    component = metrics.component_of_each_ball(groups, gamma, M)  # (N,M)
+    own = metrics.has_one_of_its_own(component, K)
     balls = (videos.masses > 0).to(x.device).sum(1)  # (N,)
-    held = balls_held(component, K)
+    held = metrics.balls_of_each_component(component, K)
     theirs = torch.from_numpy(ari_frames(groups[None].cpu().numpy(), gamma[None].cpu().numpy())[0][0])
     share = background_share(gamma, x)
     ari = metrics.ari(groups[None], gamma[None])[0]
@@ -128,7 +112,7 @@ def per_step(run: Run, data: str, *, count: int = 100, frames: int = 51, since: 
 
     def compute() -> pd.DataFrame:
         test = fixed(data, "test", count, frames)
-        return measure(evaluate.load_network(run), test, since=since, draws=evaluate.draws(run))
+        return measure(evaluate.load_network(run), test, since=since, draws=evaluate.number_of_draws(run))
 
     return cache.cached(
         run, "grouping", __name__, compute,

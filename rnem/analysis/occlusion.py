@@ -21,12 +21,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rnem.analysis import cache
-from rnem.evaluation import ball_detection, evaluate
+from rnem.evaluation import ball_detection, evaluate, metrics
 from rnem.model import em
 from rnem.model.network import Network
 from rnem.runs import store
 from rnem.runs.store import Run
-from rnem.videos.balls import BOX, CURTAIN_GRID, CURTAIN_SIDE
+from rnem.videos import balls
+from rnem.videos.balls import BOX
 from rnem.videos.datasets import dataset, fixed
 from rnem.videos.videos import Videos
 
@@ -55,21 +56,15 @@ def behind(videos: Videos) -> Bool[Tensor, "N H W"]:
     """Pixels behind the curtain; ValueError where the videos have none."""
     if videos.curtain is None:
         raise ValueError(f"the videos {videos.name} have no curtain")
-    size = videos.features.shape[-1]
-    centre = (torch.arange(size) + 0.5) * (BOX / size)
-    into = centre - videos.curtain[..., None]  # (N,2,S)
-    inside = (into >= 0) & (into < CURTAIN_SIDE * (BOX / CURTAIN_GRID))
-    return inside[:, 0, :, None] & inside[:, 1, None, :]
+    return balls.behind_curtain(videos.curtain, balls.pixel_centres(videos.features.shape[-1]))
 
 
 def in_sight(videos: Videos) -> Float[np.ndarray, "T N M"]:
     """Share of each ball's pixels that are not behind the curtain, whatever balls lie over each other."""
-    size, open_ = videos.features.shape[-1], ~behind(videos)
-    centre = (torch.arange(size) + 0.5) * (BOX / size)
+    pixels, open_ = balls.pixel_centres(videos.features.shape[-1]), ~behind(videos)
     shares = []
     for positions in videos.positions:  # (N,M,2), a frame at a time to save memory
-        away = (centre - positions[..., None]).square()  # (N,M,2,S)
-        disc = away[:, :, 0, :, None] + away[:, :, 1, None, :] < videos.radii[..., None, None].square()  # (N,M,H,W)
+        disc = balls.discs(positions, videos.radii, pixels)  # (N,M,H,W)
         shares.append((disc & open_[:, None]).sum((2, 3)) / disc.sum((2, 3)))
     return torch.stack(shares).numpy()
 
@@ -175,13 +170,6 @@ def _centre(mass: Float[Tensor, "E H W"]) -> Float[Tensor, "E 2"]:
     return torch.stack([(mass.sum(2) * at).sum(1) / total, (mass.sum(1) * at).sum(1) / total], 1)
 
 
-def owners(gamma: Float[Tensor, "N K 1 H W"], groups: Int[Tensor, "N 1 H W"], balls: int) -> Int[Tensor, "N M"]:
-    """The component with the most gamma over each ball's visible pixels; -1 where it has none."""
-    pixels = (groups[:, None, 0] == torch.arange(1, balls + 1)[:, None, None]).flatten(2).to(gamma.dtype)  # (N,M,HW)
-    mass = torch.einsum("nmp,nkp->nmk", pixels, gamma[:, :, 0].flatten(2))
-    return torch.where(pixels.sum(2) > 0, mass.argmax(2), -1)
-
-
 def same_owner(owner: Int[np.ndarray, "T-1 N M"], share: np.ndarray, some: pd.DataFrame) -> dict[str, np.ndarray]:
     """Whether the component that had the ball in frame ``before`` has it in frame ``after``, for each spell.
 
@@ -214,7 +202,7 @@ class Watched:
     theta: np.ndarray
     """(T-1,N,K,S)"""
     owner: np.ndarray
-    """(T-1,N,M) component of each ball, -1 where no pixel shows it"""
+    """(T-1,N,M) component of each ball by the rule "most gamma", -1 where no pixel shows it"""
 
 
 @torch.no_grad()
@@ -226,7 +214,10 @@ def watch(network: Network, videos: Videos, draw: int = 0) -> Watched:
         best.append(torch.stack([s.psi.amax(1)[:, 0] for s in states]))
         theta.append(torch.stack([s.theta for s in states]))
         M = videos.masses.shape[1]
-        owner.append(torch.stack([owners(s.gamma, part.groups[t + 1], M) for t, s in enumerate(states)]))
+        by_frame = [
+            metrics.component_of_each_ball(part.groups[t + 1], s.gamma, M, "most gamma") for t, s in enumerate(states)
+        ]
+        owner.append(torch.stack(by_frame))
     share = in_sight(videos)
     return Watched(videos, share, spells(share), *(torch.cat(parts, 1).numpy() for parts in (best, theta, owner)))
 
@@ -302,7 +293,7 @@ def keep(
 
     def compute() -> pd.DataFrame:
         drawn = []
-        for draw in range(evaluate.draws(run)):
+        for draw in range(evaluate.number_of_draws(run)):
             seen = [watched(run.path, data, split, count, draw) for split in splits]
             drawn.append({name: rows(*seen) for name, rows in tables.items()})
             for table in drawn[-1].values():

@@ -25,21 +25,6 @@ from rnem.videos.balls import BOX, World
 from rnem.videos.datasets import dataset, fixed
 from rnem.videos.videos import Videos
 
-QUANTITIES = {
-    "bce": "BCE (nats per frame)",
-    "wrong": "wrong pixels per frame",
-    "balls": "balls found",
-    "exact": "share of videos with the right number of balls",
-    "within": "share of videos with the right number of balls ±1",
-    "kept": "share of videos with ±1 ball at this and every earlier step",
-    "near": "share of the balls that are found within 2 pixels",
-    "position": "distance of matched balls (pixels)",
-    "missed": "missed balls per frame",
-    "extra": "extra balls per frame",
-    "energy": "kinetic energy, of the truth's",
-}
-"""Columns of :func:`rollout` beside ``step``, means over videos and draws."""
-
 
 @dataclass(frozen=True)
 class Found:
@@ -70,13 +55,13 @@ def rollout(
     """A run that simulates ``steps`` frames after ``real_steps`` true ones of the first ``count`` videos of a split.
 
     ``feedback`` is a name of rnem.model.em.FEEDBACKS. A row per simulated step, from 1; columns ``step`` and
-    QUANTITIES, of max_k psi_k, or with binary feedback of the frame that is fed back. Kept beside the run
+    those of :func:`measure`, of max_k psi_k, or with binary feedback of the frame that is fed back. Kept beside the run
     (rnem.analysis.cache).
     """
     settings = {
         "count": count, "real_steps": real_steps, "steps": steps, "feedback": feedback, "split": split,
     }  # fmt: skip
-    compute = functools.partial(rolled, run, data, draws=evaluate.draws(run), **settings)
+    compute = functools.partial(rolled, run, data, draws=evaluate.number_of_draws(run), **settings)
     return cache.cached(run, "simulation", __name__, compute, data=data, **settings)
 
 
@@ -213,7 +198,12 @@ def find(frames: Tensor, data: str) -> Found:
 
 
 def measure(frames: Tensor, test: Videos, found: Found, real_steps: int, energy: np.ndarray) -> pd.DataFrame:
-    """QUANTITIES of simulated steps 1 .. S; row s of frames (S+1,N,H,W) is step s, and ``energy`` (S,) the truth's.
+    """A row per simulated step 1 .. S; row s of frames (S+1,N,H,W) is step s, and ``energy`` (S,) the truth's.
+
+    Columns beside ``step``, means over videos: ``bce`` (nats per frame); ``wrong`` pixels; ``balls`` found; shares of
+    videos with the right number of balls (``exact``), with it ±1 (``within``), and with ±1 at this and every earlier
+    step (``kept``); ``near``, the share of the true balls found within NEAR; ``position``, the distance of matched
+    balls (pixels); ``missed`` and ``extra`` balls; kinetic ``energy``, of the truth's.
 
     Balls are matched with the true ones by least total distance (Hungarian method), however far; what is left over on
     one side is missed or extra.

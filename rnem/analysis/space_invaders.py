@@ -2,7 +2,7 @@
 
 Sprites are the game's own (rnem.videos.space_invaders.SPRITES); their kinds are what moves together: all aliens, the
 ship, the shields, the shots. 100 test videos where nothing else is asked for (``count``), frames without noise. Every
-draw of a video (rnem.evaluation.evaluate.draws) counts like a video of its own.
+draw of a video (rnem.evaluation.evaluate.number_of_draws) counts like a video of its own.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
     count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
-        test, draws = fixed(run.config.data, "test", count), evaluate.draws(run)
+        test, draws = fixed(run.config.data, "test", count), evaluate.number_of_draws(run)
         every = _repeated(test, draws)
         rows = [_frame(state, every, t) for t, state in _unrolled(evaluate.load_network(run), test, draws)]
         table = pd.DataFrame(rows)
@@ -119,7 +119,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
     count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
-        test, draws = fixed(run.config.data, "test", count, last + 1), evaluate.draws(run)
+        test, draws = fixed(run.config.data, "test", count, last + 1), evaluate.number_of_draws(run)
         every = _repeated(test, draws)
         same = total = torch.zeros(())
         for t, state in _unrolled(evaluate.load_network(run), test, draws):
@@ -143,9 +143,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
 
 def held(groups: Int[Tensor, "N 1 H W"], gamma: Float[Tensor, "N K 1 H W"]) -> Float[Tensor, "N S K"]:
     """Pixels of every sprite (a row each, also of those that are not there) that each component has."""
-    table = metrics.contingency(groups[None], gamma[None])[0]  # (N,G,K)
-    missing = len(simulator.SPRITES) - 1 - table.shape[1]
-    return torch.cat([table, table.new_zeros(len(table), missing, table.shape[2])], 1)
+    return metrics.contingency(groups[None], gamma[None], len(simulator.SPRITES) - 1)[0]
 
 
 # -------------------------------------------------------------------------------------------------------- the ship
@@ -208,7 +206,9 @@ def obeying(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count, last + 1)
         network, known = evaluate.load_network(run), ship(fixed(run.config.data, "test", count))
-        parts = [_held(network, test, known, first, direction, evaluate.draws(run)) for direction in DIRECTIONS]
+        parts = [
+            _held(network, test, known, first, direction, evaluate.number_of_draws(run)) for direction in DIRECTIONS
+        ]
         return pd.concat(parts, ignore_index=True)
 
     settings = {"data": run.config.data, "count": count, "first": first, "last": last}
@@ -268,7 +268,7 @@ def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     count = cache.enough(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
-        test, draws = fixed(run.config.data, "test", count), evaluate.draws(run)
+        test, draws = fixed(run.config.data, "test", count), evaluate.number_of_draws(run)
         known, every = ship(test), _repeated(test, draws)
         columns = simulator.ship_column(every.groups).numpy()
         network = evaluate.load_network(run)

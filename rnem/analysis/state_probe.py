@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from rnem.analysis import occlusion
 from rnem.analysis.occlusion import Watched
 from rnem.runs.store import Run
-from rnem.videos.balls import BOX, CURTAIN_GRID, CURTAIN_SIDE
+from rnem.videos.balls import CURTAIN
 
 STRENGTHS = 10.0 ** np.arange(-2, 6)
 """Of the ridge penalty, on standardised inputs."""
@@ -38,7 +38,7 @@ def probed_rows(test: Watched, learning: Watched) -> pd.DataFrame:
     """What :func:`probed` keeps."""
     (x, y, some), (known_x, known_y, known) = states(test), states(learning)
     guess = reader(known_x, known_y, known["video"].to_numpy())(x)
-    centre = test.videos.curtain.numpy()[some["video"]] + CURTAIN_SIDE * (BOX / CURTAIN_GRID) / 2
+    centre = test.videos.curtain.numpy()[some["video"]] + CURTAIN / 2
     pixel = occlusion.pixel(test.videos)
     errors = {name: np.linalg.norm(p - y, axis=1) / pixel for name, p in (("error", guess), ("centre", centre))}
     rows = some[["video", "ball", "frame", "hidden"]]

@@ -88,8 +88,7 @@ def _centres(seen: np.ndarray | None = None) -> np.ndarray:
 
 def discs(centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Pixels of every ball on its own, bool (n,64,64)."""
-    inside = np.hypot(*(_centres()[:, None] - centres).transpose(2, 0, 1)) < radii  # (P,n)
-    return inside.T.reshape(-1, SIZE, SIZE)
+    return balls.discs(torch.from_numpy(centres), torch.from_numpy(radii), balls.pixel_centres(SIZE)).numpy()
 
 
 # -------------------------------------------------------------------------------------------------------------- follow
@@ -111,13 +110,15 @@ class Fit:
     """(F,) pixels of each frame that the simulator's balls get wrong."""
 
 
-def visible(truth: np.ndarray) -> np.ndarray:
-    """Pixels (64,64) in front of which there is no curtain: all but the square that never lights up in ``truth``."""
+def uncovered(video: ResultVideo) -> np.ndarray:
+    """Pixels (64,64) that no curtain hides, bool: all but the square that never lights up, where there is a curtain."""
+    seen, truth = np.ones((SIZE, SIZE), bool), video.truth
+    if not video.world.curtain:
+        return seen
     lit = np.pad(truth.any(0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # summed-area table
     side = CURTAIN_SIDE * SIZE // CURTAIN_GRID
     inside = lit[side:, side:] - lit[:-side, side:] - lit[side:, :-side] + lit[:-side, :-side]
     y, x = np.unravel_index(inside.argmin(), inside.shape)
-    seen = np.ones((SIZE, SIZE), bool)
     if inside[y, x] == 0:
         seen[y : y + side, x : x + side] = False
     return seen
@@ -129,7 +130,7 @@ def follow(video: ResultVideo, start: int | None = None, frames: int = 50) -> Fi
     ``start`` is by default the first frame that shows all balls and from which the simulator does follow. VideoError
     where there is none, or where ``start`` does not show all balls.
     """
-    seen = visible(video.truth) if video.world.curtain else np.ones((SIZE, SIZE), bool)
+    seen = uncovered(video)
     if start is not None:
         return _fit(video, start, frames, seen)
     for candidate in range(len(video.truth) - frames):

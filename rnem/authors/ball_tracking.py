@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rnem.authors.ball_fitting import discs, find, locate, visible
-from rnem.authors.result_videos import SIZE, ResultVideo
+from rnem.authors.ball_fitting import discs, find, locate, uncovered
+from rnem.authors.result_videos import ResultVideo
 from rnem.errors import VideoError
 from rnem.videos import balls
 
@@ -44,11 +44,6 @@ def wrong_pixels(video: ResultVideo, path: np.ndarray, radii: np.ndarray) -> np.
     """Pixels of each frame (F,) that discs at ``path`` (F,n,2) get wrong, those behind the curtain left out."""
     seen = uncovered(video)
     return np.array([_wrong(*at, radii, seen) for at in zip(video.truth, path, strict=True)])
-
-
-def uncovered(video: ResultVideo) -> np.ndarray:
-    """Pixels (64,64) that no curtain hides, bool."""
-    return visible(video.truth) if video.world.curtain else np.ones((SIZE, SIZE), bool)
 
 
 def _wrong(frame: np.ndarray, centres: np.ndarray, radii: np.ndarray, seen: np.ndarray) -> int:

@@ -7,10 +7,11 @@ that. It names no profile: :func:`run` and :func:`data` give the names of the on
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
 from rnem.book import parameters
@@ -18,7 +19,10 @@ from rnem.errors import ChapterError
 from rnem.model.config import MODELS
 from rnem.paths import book_root, runs_root
 from rnem.runs.experiments import RUNS
-from rnem.runs.store import Run, exactly, find
+from rnem.runs.store import Run, exactly, names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERDICT_CLASSES = {
     "replicated": "tip",
@@ -39,7 +43,7 @@ def declared(source: Path) -> dict:
     if not text.startswith("---\n") or "\n---\n" not in text[3:]:
         raise ChapterError(f"{source} has no front matter between two lines of ---")
     try:
-        block = yaml.safe_load(text[4 : text.index("\n---\n", 3)]).get("rnem") or {}
+        block = _yaml(text[4 : text.index("\n---\n", 3)]).get("rnem") or {}
     except (yaml.YAMLError, AttributeError) as error:
         raise ChapterError(f"the front matter of {source} is no YAML: {' '.join(str(error).split())}") from None
     for name, value in block.items():
@@ -48,6 +52,10 @@ def declared(source: Path) -> dict:
         if not isinstance(value, _DECLARES[name]):
             raise ChapterError(f"{source} declares {name} as {value!r}, which is no {_DECLARES[name].__name__}")
     return {name: kind() for name, kind in _DECLARES.items()} | block
+
+
+_yaml = functools.lru_cache(maxsize=64)(yaml.safe_load)
+"""What a front matter says: it is asked for several times, and takes a hundredth of a second."""
 
 
 def use(**given):
@@ -95,13 +103,16 @@ def profile() -> str:
     return _chosen.profile
 
 
-def resolve(declared: Iterable[str], chosen: parameters.Chosen) -> dict[str, list[Run]]:
-    """Run names and patterns -> name: one finished run per seed, exactly as named. A plain name is there with none."""
+def resolve(declared: Iterable[str], chosen: parameters.Chosen, *, weights: bool = True) -> dict[str, list[Run]]:
+    """Run names and patterns -> name: one finished run per seed, exactly as named. A plain name is there with none.
+
+    ``weights``: see rnem.runs.store.load.
+    """
     patterns = [chosen.declared_run(pattern) for pattern in declared]
     plain = {pattern for pattern in patterns if not set(pattern) & set("*?[")}
-    names = {run.config.name for run in find()} & set(RUNS) if set(patterns) - plain else set()
-    matched = plain | {name for name in names for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
-    return {name: exactly(name)[: chosen.seeds or None] for name in sorted(matched)}
+    there = names() & RUNS.keys()
+    matched = plain | {name for name in there for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
+    return {name: exactly(name, weights=weights)[: chosen.seeds or None] for name in sorted(matched)}
 
 
 def runs(chapter: str) -> dict[str, list[Run]]:
@@ -169,6 +180,8 @@ def _reservations(runs: list[Run]) -> str:
 
 def provenance(runs: Iterable[Run]) -> pd.DataFrame:
     """A table of runs: name, seed, key, updates, sequences seen, minutes, commit."""
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "run": run.config.name,

@@ -24,11 +24,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import filelock
-import jupytext
-import nbformat
 
 from rnem import paths
 from rnem.book import cells, parameters, staleness
@@ -38,6 +36,9 @@ from rnem.paths import repository
 from rnem.runs import files, store
 from rnem.runs.code import code_digest, imported
 from rnem.runs.provenance import environment
+
+if TYPE_CHECKING:
+    import nbformat  # which takes seconds to import, as jupytext does; a state needs neither
 
 ADDRESS = "address of the repository"
 State = Literal["fresh", "stale", "missing", "failed"]
@@ -63,12 +64,18 @@ class Chapter:
         """Where the notebook of a failed execution is kept, to look at; never published."""
         return self.root.parent / "_build" / "failed" / f"{self.name}.ipynb"
 
-    def read(self) -> nbformat.NotebookNode:
-        """The source as a notebook without outputs."""
+    def text(self) -> str:
+        """The source; BookError where it cannot be read."""
         try:
-            return jupytext.reads(self.source.read_text(encoding="utf-8"), fmt="md:myst")
+            return self.source.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise BookError(f"chapter {self.name} cannot be read from {self.source}: {error}") from None
+
+    def read(self) -> nbformat.NotebookNode:
+        """The source as a notebook without outputs."""
+        import jupytext
+
+        return jupytext.reads(self.text(), fmt="md:myst")
 
     def declares(self) -> dict:
         """What its front matter says it depends on: runs, data, parameters."""
@@ -89,8 +96,8 @@ class Chapter:
             raise BookError(f"chapter {self.name}: {error}") from None
 
     def runs(self, given: dict | None = None) -> dict[str, list[store.Run]]:
-        """The runs that it declares: name -> one per seed, none where none is finished."""
-        return cells.resolve(self.declares()["runs"], self.chosen(given))
+        """The runs that it declares: name -> one per seed, none where none is finished; weights are not hashed."""
+        return cells.resolve(self.declares()["runs"], self.chosen(given), weights=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +135,11 @@ def inputs(chapter: Chapter, given: dict | None = None) -> dict[str, str]:
 
     ``given``: parameters other than the declared ones.
     """
-    declared, code = chapter.declares(), [cell.source for cell in chapter.read().cells if cell.cell_type == "code"]
+    declared, text = chapter.declares(), chapter.text()
+    code = staleness.code_cells(text)
     tree = {
         "code cells": staleness.digest([code, declared["runs"], declared["data"]]),
-        "prose": staleness.digest(chapter.source.read_text(encoding="utf-8")),
+        "prose": staleness.digest(text),
         "parameters": staleness.digest(chapter.parameters(given)),
         ADDRESS: staleness.digest(notebooks.address(chapter.root.parent / "_config.yml")),
     }
@@ -156,9 +164,9 @@ def state_of(chapter: Chapter) -> Status:
     now, record, notebook = inputs(chapter), {}, None
     if chapter.notebook.exists():
         try:
-            notebook = nbformat.read(chapter.notebook, as_version=4)
-            record = notebook.metadata.get("rnem", {})
-        except (OSError, ValueError) as error:
+            notebook = staleness.read_notebook(chapter.notebook)
+            record = notebook["metadata"].get("rnem", {})
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             return Status(chapter, "stale", f"its notebook cannot be read: {str(error).splitlines()[0]}", {})
     if (error := _failure(chapter)) and error["key"] == key(now):
         return Status(chapter, "failed", error["error"], record)
@@ -167,7 +175,7 @@ def state_of(chapter: Chapter) -> Status:
     if "inputs" not in record:
         return Status(chapter, "stale", "its notebook was not made by `rnem chapter`", record)
     changes = staleness.changes(record["inputs"], now)
-    if record.get("content") != notebooks.digest(notebook):
+    if record.get("content") != staleness.digest(notebook["cells"]):
         changes.append("the notebook was edited by hand")
     return Status(chapter, "stale" if changes else "fresh", "; ".join(changes), record)
 
@@ -274,11 +282,13 @@ def _named(chapter: Chapter) -> Iterator[None]:
 
 def published(chapter: Chapter) -> nbformat.NotebookNode:
     """The notebook that a chapter has; OSError where there is none."""
+    import nbformat
+
     return nbformat.read(chapter.notebook, as_version=4)
 
 
 def _stamp(notebook: nbformat.NotebookNode, record: dict) -> None:
-    notebook.metadata["rnem"] = record | {"content": notebooks.digest(notebook)}
+    notebook.metadata["rnem"] = record | {"content": staleness.digest(notebook.cells)}
 
 
 def _keep_failed(chapter: Chapter, notebook: nbformat.NotebookNode, key: str, error: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
 import os
@@ -13,14 +12,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import yaml
 
 from rnem.book.parameters import SOURCE as PARAMETERS
 from rnem.book.parameters import assigned
 from rnem.errors import ChapterError
 from rnem.runs import files
+
+if TYPE_CHECKING:
+    import nbformat  # which takes seconds to import
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
@@ -39,6 +41,7 @@ if "google.colab" in sys.modules:
 
 def prepare(notebook: nbformat.NotebookNode, parameters: dict, config: Path) -> nbformat.NotebookNode:
     """Give a notebook read from text its kernel, Colab cell, parameters with their check, and ids that stay."""
+    import nbformat
     from papermill.parameterize import parameterize_notebook
 
     kept = {
@@ -76,6 +79,8 @@ def address(config: Path) -> str:
 
 def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
     """Put what every chapter can be given above its own parameters, and their check below; the names of all."""
+    import nbformat
+
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     own = next((cell for cell in code if "parameters" in cell.metadata.get("tags", [])), None)
     if own is not None and own is not code[0]:
@@ -93,6 +98,7 @@ def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
 
 def run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> tuple[nbformat.NotebookNode, str]:
     """Execute every cell in ``folder``; the notebook as far as it came, and its first error in one line (or "")."""
+    import nbformat
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -125,6 +131,8 @@ def run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> tuple[nbfor
 
 def clean(notebook: nbformat.NotebookNode, repository: Path) -> None:
     """Take out times, memory addresses, machine paths and stderr; move what figures say of themselves to their cell."""
+    import nbformat
+
     kept = {name: value for name, value in notebook.metadata.items() if name in ("kernelspec", "jupytext")}
     notebook.metadata = nbformat.from_dict(kept | {"language_info": dict(LANGUAGE)})
     for cell in notebook.cells:
@@ -193,13 +201,10 @@ def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNod
     return notebook
 
 
-def digest(notebook: nbformat.NotebookNode) -> str:
-    """Of the cells with their outputs, so that an edit by hand shows."""
-    return hashlib.sha256(json.dumps(notebook.cells, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Whole or not at all."""
+    import nbformat
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = files.temporary_name(path)
     try:

@@ -49,9 +49,7 @@ def measurer(
     def measure(model: str, what: Measure) -> dict[int, float]:
         profile = next(iter(runs), "laptop").split("-")[0]  # without any run there is nothing to find, in any profile
         found = runs.get(run_name(profile, what.data, model), [])
-        if what.quantity == "identity":
-            return {run.seed: identity_difference(run) for run in found}
-        if what.quantity in UNTIL:
+        if what.until is not None:
             goals = {run.seed: run for run in runs.get(run_name(profile, what.data, what.until), [])}
             of = UNTIL[what.quantity]
             return {run.seed: sequences_until(run, goals[run.seed], of) for run in found if run.seed in goals}
@@ -64,23 +62,6 @@ def run_name(profile: str, data: str, model: str) -> str:
     """The run that a measure on ``data`` (a family) is taken of: trained on it, or else on balls4mass."""
     name = f"{profile}-{data}-{model}"
     return name if name in RUNS else f"{profile}-balls4mass-{model}"
-
-
-SPECIAL: dict[str, Callable[[Run, int, int], float]] = {
-    "returned": occlusion.returned,
-    "moving/copy_moving": space_invaders.moving,
-    "follows": space_invaders.follows,
-    "together": space_invaders.together,
-    "turns": space_invaders.turns,
-    "attention_rise": attention.before_contact,
-    "imagined_wrong": functools.partial(rollouts.imagined, "wrong"),
-    "imagined_near": functools.partial(rollouts.imagined, "near"),
-}
-"""Quantities that are not means of rnem.evaluation.evaluate's: (run, first frame, last frame) -> number."""
-
-
-UNTIL = {"sequences": "bce", "late_sequences": "last10_bce"}
-"""Measures that count sequences -> the column of the training's metrics that has to come down."""
 
 
 def sequences_until(run: Run, goal: Run, quantity: str = "bce") -> float:
@@ -116,3 +97,20 @@ def identity_difference(run: Run, steps: int = 20) -> float:
             logits, alone[k] = one(inputs[:, k : k + 1], alone[k])  # (B,1,1,H,W)
             largest = max(largest, float((torch.sigmoid(logits[:, 0]) - state.psi[:, k]).abs().max()))
     return largest
+
+
+SPECIAL: dict[str, Callable[[Run, int, int], float]] = {
+    "returned": occlusion.returned,
+    "moving/copy_moving": space_invaders.moving,
+    "follows": space_invaders.follows,
+    "together": space_invaders.together,
+    "turns": space_invaders.turns,
+    "attention_rise": attention.before_contact,
+    "imagined_wrong": functools.partial(rollouts.imagined, "wrong"),
+    "imagined_near": functools.partial(rollouts.imagined, "near"),
+    "identity": lambda run, _first, _last: identity_difference(run),
+}
+"""Quantities that are not means of rnem.evaluation.evaluate's: (run, first frame, last frame) -> number."""
+
+UNTIL = {"sequences": "bce", "late_sequences": "last10_bce"}
+"""Measures that count sequences -> the column of the training's metrics that has to come down."""

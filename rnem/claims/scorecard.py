@@ -12,35 +12,28 @@ from rnem.book import cells
 from rnem.claims import measured, poster, rules
 from rnem.claims.rules import Claim, Comparison, Decided, Measure, Outcome, Verdict
 from rnem.evaluation.metrics import interval, ratio_interval
+from rnem.evaluation.quantities import QUANTITIES
 from rnem.model.config import MODEL_LABELS
 from rnem.paths import verdicts_root
 from rnem.runs.config import RunConfig
 from rnem.runs.store import Run
 
-QUANTITIES = {
-    "bce": "next-frame BCE",
-    "relational": "relational BCE",
-    "wrong/copy_last": "wrong pixels, as a share of copy-last's",
-    "ari": "foreground ARI",
-    "sequences": "training sequences",
-    "late_sequences": "training sequences",
-    "relational/bce": "relational BCE, as a share of the BCE",
-    "attention_rise": "attention just before a contact, as a multiple of the pair's at quiet times",
-    "imagined_wrong": "wrong pixels",
-    "imagined_near": "share of balls found within 2 pixels",
-    "turns": "next-frame predictions in which the ship is where its action says, as a share",
-    "identity": "largest difference of ψ from K separate RNNs",
-    "returned": "returns from behind the curtain predicted within 2 pixels, as a share",
-    "moving/copy_moving": "BCE on the pixels that move, as a share of the copy's",
-    "follows": "simulated steps in which the ship does what the action held says, as a share",
-    "together": "foreground ARI against what moves together",
-}
 DATA = {
     "balls4mass": "four balls",
     "balls678mass": "6–8 balls, K = 8",
     "balls3curtain": "three balls and a curtain",
     "spaceinvaders": "Space Invaders",
 }
+_IMAGINED = ", simulated step {first} after {real_steps} true frames, by the better feedback"
+WHERE = {
+    "identity": "",
+    "sequences": " until the final loss of {until} is reached",
+    "late_sequences": " until the final BCE of {until} is reached, last 10 validation frames",
+    "attention_rise": ", {data}",
+    "imagined_wrong": _IMAGINED,
+    "imagined_near": _IMAGINED,
+}
+"""On what a quantity is measured, where that is not said by data and frames alone."""
 CHAPTERS = {
     "accuracy": "accuracy", "relational": "relational", "components": "components", "grouping": "grouping",
     "extrapolation": "extrapolation", "attention": "attention", "simulation": "simulation", "efficiency": "efficiency",
@@ -88,24 +81,16 @@ def ratio(values: Iterable[float]) -> str:
 
 def measure_label(measure: Measure) -> str:
     """What is measured, in a few words."""
-    quantity = QUANTITIES.get(measure.quantity, measure.quantity)
-    if measure.quantity == "identity":
-        return quantity
-    if measure.quantity == "sequences":
-        return f"{quantity} until the final loss of {model_label(measure.until)} is reached"
-    if measure.quantity == "late_sequences":
-        return f"{quantity} until the final BCE of {model_label(measure.until)} is reached, last 10 validation frames"
-    if measure.quantity.startswith("imagined"):
-        return (
-            f"{quantity}, simulated step {measure.first} after {measure.real_steps} true frames, by the better feedback"
-        )
-    if measure.quantity == "attention_rise":
-        return f"{quantity}, {DATA[measure.data]}"
-    if measure.real_steps is not None:
-        step = measure.first - measure.real_steps
-        return f"{quantity}, simulated step {step} after {measure.real_steps} true frames"
-    span = f"frame {measure.first}" if measure.first == measure.last else f"frames {measure.first}–{measure.last}"
-    return f"{quantity}, {DATA[measure.data]}, {span}"
+    first, last, real_steps = measure.first, measure.last, measure.real_steps
+    where = ", {data}, {span}" if real_steps is None else ", simulated step {step} after {real_steps} true frames"
+    return QUANTITIES[measure.quantity].label + WHERE.get(measure.quantity, where).format(
+        data=DATA[measure.data],
+        span=f"frame {first}" if first == last else f"frames {first}–{last}",
+        until=measure.until and model_label(measure.until),
+        first=first,
+        step=first - (real_steps or 0),
+        real_steps=real_steps,
+    )
 
 
 def bound_label(comparison: Comparison) -> str:
@@ -207,8 +192,16 @@ def summary(table: pd.DataFrame) -> str:
 def outcomes(table: pd.DataFrame) -> str:
     """The outcomes of all comparisons counted, in one line of Markdown."""
     every = [outcome for row in table["outcomes"] for outcome in row]
-    counts = ", ".join(f"{every.count(outcome)} {outcome}" for outcome in Outcome.__args__ if outcome in every)
+    counts = ", ".join(_counted(every, outcome) for outcome in Outcome.__args__ if outcome in every)
     return f"Of {len(every)} comparisons: {counts}."
+
+
+def _counted(outcomes: list[str], outcome: str) -> str:
+    """``9 hold``, ``1 is weaker``."""
+    n = outcomes.count(outcome)
+    if outcome == "holds":
+        return f"{n} hold{'s' * (n == 1)}"
+    return f"{n} {'is' if n == 1 else 'are'} {outcome}"
 
 
 def older_reading(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -229,7 +222,7 @@ def older_reading(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
                 "verdict now": now.loc[claim["claim"], "verdict"], "inconclusive now": outcomes.count("inconclusive"),
             }
         )  # fmt: skip
-    counts = ", ".join(f"{became.count(outcome)} are {outcome}" for outcome in Outcome.__args__ if outcome in became)
+    counts = ", ".join(_counted(became, outcome) for outcome in Outcome.__args__ if outcome in became)
     return pd.DataFrame(rows), (
         f"On {kept['date']}, at commit {kept['commit']}, {len(became)} comparisons were called failures; of these "
         f"{counts}."

@@ -114,6 +114,7 @@ class Evaluate:
         probability(noise=self.noise)
         run = rnem.load_run(self.run)
         from rnem.evaluation import evaluate
+        from rnem.evaluation.quantities import QUANTITIES
 
         videos = videos_for(run, self.data, split, self.count, self.frames)
         summary = evaluate.reported(run, videos, noise=self.noise, real_steps=self.real_steps).summary()
@@ -125,7 +126,7 @@ class Evaluate:
             return
         print(f"{run.label} ({run.key}) on {len(videos)} {split} videos of {videos.name}, noise {self.noise:g}")
         rows = [
-            (q, f"{summary[q]:.4g}", f"{summary[f'last10_{q}']:.4g}", what) for q, what in evaluate.QUANTITIES.items()
+            (q, f"{summary[q]:.4g}", f"{summary[f'last10_{q}']:.4g}", QUANTITIES[q].about) for q in evaluate.QUANTITIES
         ]
         print_table(("", "all steps", "last 10", "per frame"), rows)
 
@@ -133,6 +134,7 @@ class Evaluate:
         without("video", self, "data", "split", "count", "frames", "noise", "real_steps")
         run = rnem.load_run(self.run)
         from rnem.analysis import authors_results
+        from rnem.evaluation.quantities import QUANTITIES
 
         found = authors_results.evaluate_video(run, authors_results.file_of(path))
         found["windows"] = {name: without_nan(numbers) for name, numbers in found["windows"].items()}
@@ -142,8 +144,8 @@ class Evaluate:
         print(f"{run.label} ({run.key}) on {found['video']}: {found['frames']} frames of {found['size']} pixels a side")
         windows = found["windows"].values()
         rows = [
-            (q, *("-" if w[q] is None else f"{w[q]:.4g}" for w in windows), what)
-            for q, what in authors_results.QUANTITIES.items()
+            (q, *("-" if w[q] is None else f"{w[q]:.4g}" for w in windows), QUANTITIES[q].about)
+            for q in authors_results.QUANTITIES
         ]
         print_table(("", *(f"{w['first']}-{w['last']}" for w in windows), "per frame, by window of frames"), rows)
 

@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from rnem.videos.balls import BOX
+from rnem.videos.balls import BOX, discs
 
 RADII = (0.8, 1.0)
 """Of a light and of a heavy ball, box units."""
@@ -121,8 +121,7 @@ def _templates(radii: tuple[float, ...], size: int) -> tuple[int, Tensor, Tensor
     for radius in radii:
         for down in (0, 0.5):
             for right in (0, 0.5):
-                away = (middle[:, None] - down).square() + (middle - right).square()
-                kernels.append(away < (radius * size / BOX) ** 2)
+                kernels.append(discs(torch.tensor([down, right]), torch.tensor(radius * size / BOX), middle))
     stacked = torch.stack(kernels)[:, None].float()
     return reach, stacked, stacked.sum((1, 2, 3)), torch.arange(len(radii)).repeat_interleave(4)
 

@@ -25,19 +25,8 @@ from rnem.model.network import Network, build
 from rnem.runs.store import CONFIG, WEIGHTS, Run
 from rnem.videos.videos import Videos
 
-QUANTITIES = {
-    "loss": "training loss: gamma BCE + (1 - gamma) KL, summed over components (nats)",
-    "bce": "next-frame BCE of max_k psi_k (nats); needs no E-step, comparable across K",
-    "kl": "KL(Bernoulli(0) || max_k psi_k) (nats)",
-    "relational": "BCE of max_k psi_k on the balls in contact at frame t, target t+1 (nats; 0 where none was)",
-    "contact": "BCE of max_k psi_k on the balls in contact at the target frame itself (nats; 0 where none is)",
-    "mixture": "BCE of sum_k gamma_k psi_k with gamma AFTER the E-step: it has seen the target (nats)",
-    "wrong": "pixels on the wrong side of 0.5 in max_k psi_k",
-    "copy_last": "pixels that change from frame t to t+1: what copying the last frame gets wrong",
-    "ari": "adjusted Rand index of argmax_k gamma_k over the pixels of single balls",
-}
-
-
+QUANTITIES = ("loss", "bce", "kl", "relational", "contact", "mixture", "wrong", "copy_last", "ari")
+"""What :func:`evaluate` measures; rnem.evaluation.quantities says what each is."""
 BATCH = 64
 """Sequences that are unrolled together; more need more memory, and all else stays the same."""
 DRAWS = 5
@@ -83,10 +72,11 @@ def load_network(run: Run, path: str = "fast", *, components: int | None = None)
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
+    """Names, shapes and whether numbers are real: large runs are committed in float16."""
+    return {name: (tensor.shape, tensor.is_floating_point()) for name, tensor in weights.items()}
 
 
-def draws(run: Run, *, noise: float = 0.0) -> int:
+def number_of_draws(run: Run, *, noise: float = 0.0) -> int:
     """How many draws a reported number of a run is the mean of: DRAWS.
 
     One is enough where nothing is random (gamma is all ones where K = 1, and no bits are flipped without noise), and
@@ -159,10 +149,11 @@ def evaluate(
 
 
 def reported(run: Run, videos: Videos, *, noise: float = 0.0, **settings) -> Evaluation:
-    """:func:`evaluate` of a run, the mean over its :func:`draws`."""
+    """:func:`evaluate` of a run, the mean over its :func:`number_of_draws`."""
     network = load_network(run)
     return averaged(
-        evaluate(network, videos, noise=noise, draw=draw, **settings) for draw in range(draws(run, noise=noise))
+        evaluate(network, videos, noise=noise, draw=draw, **settings)
+        for draw in range(number_of_draws(run, noise=noise))
     )
 
 

@@ -6,10 +6,11 @@ All of it works on predictions already made, on any device. Every shape is check
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rnem.model import em
@@ -70,8 +71,13 @@ def ari(groups: Int[Tensor, "T B 1 H W"], gamma: Float[Tensor, "T B K 1 H W"]) -
     return torch.where(n > 0, index, torch.nan)
 
 
-def contingency(groups: Int[Tensor, "T B 1 H W"], gamma: Float[Tensor, "T B K 1 H W"]) -> Float[Tensor, "T B G K"]:
-    """Foreground pixels of ball g (1..G) that component k has, counted exactly in float64; background left out."""
+def contingency(
+    groups: Int[Tensor, "T B 1 H W"], gamma: Float[Tensor, "T B K 1 H W"], balls: int | None = None
+) -> Float[Tensor, "T B G K"]:
+    """Foreground pixels of ball g (1..G) that component k has, counted exactly in float64; background left out.
+
+    G is the number of ``balls`` where it is given, else the largest number among the groups.
+    """
     if groups.ndim != 5 or gamma.ndim != 6 or (*gamma.shape[:2], *gamma.shape[3:]) != tuple(groups.shape):
         raise ValueError(
             f"groups is {_shape(groups)} and gamma is {_shape(gamma)}; they must be (T,B,1,H,W) and (T,B,K,1,H,W)"
@@ -81,10 +87,45 @@ def contingency(groups: Int[Tensor, "T B 1 H W"], gamma: Float[Tensor, "T B K 1 
     T, B, K = gamma.shape[:3]
     component = gamma.max(2).indices.reshape(T * B, -1)  # (T*B,H*W); argmax takes eight times as long here
     ball = groups.long().reshape(T * B, -1)
-    G = max(int(ball.max()) if ball.numel() else 0, 1)
+    G = balls or max(int(ball.max()) if ball.numel() else 0, 1)
     cell = (ball - 1).clamp(min=0) * K + component  # (T*B,H*W)
     table = torch.zeros(T * B, G * K, dtype=torch.float64, device=gamma.device)
     return table.scatter_add_(1, cell, (ball > 0).double()).view(T, B, G, K)
+
+
+def component_of_each_ball(
+    groups: Int[Tensor, "N 1 H W"],
+    gamma: Float[Tensor, "N K 1 H W"],
+    balls: int,
+    rule: Literal["over half", "most gamma"] = "over half",
+) -> Int[Tensor, "N M"]:
+    """The component 0..K-1 that has each of M ``balls`` in a frame, -1 where none has it.
+
+    Only pixels of single balls count, as in :func:`ari`. There are two rules, for two questions. "over half": more than
+    half of the ball's pixels are the component's, that is, its gamma is the largest there. A ball without such a
+    component is torn. This says how well a frame is grouped. "most gamma": of all components this one has the largest
+    sum of gamma over the ball's pixels, be it less than half. None has the ball only where no pixel shows it. This
+    follows a ball that a curtain hides in part, of which a few pixels are left to judge by.
+    """
+    if rule == "over half":
+        table = contingency(groups[None], gamma[None], balls)[0]  # (N,M,K)
+        most, component = table.max(-1)
+        return torch.where(2 * most > table.sum(-1), component, -1)
+    numbers = torch.arange(1, balls + 1, device=groups.device)
+    pixels = (groups[:, None, 0] == numbers[:, None, None]).flatten(2).to(gamma.dtype)  # (N,M,HW)
+    mass = torch.einsum("nmp,nkp->nmk", pixels, gamma[:, :, 0].flatten(2))
+    return torch.where(pixels.sum(2) > 0, mass.argmax(2), -1)
+
+
+def balls_of_each_component(component: Int[Tensor, "*batch M"], K: int) -> Int[Tensor, "*batch K"]:
+    """The number of balls that each of K components has, from the component of each ball (-1: none)."""
+    return (component[..., None] == torch.arange(K, device=component.device)).sum(-2)
+
+
+def has_one_of_its_own(component: Int[Tensor, "*batch M"], K: int) -> Bool[Tensor, "*batch M"]:
+    """Whether the component of each ball (-1: none) has no other ball."""
+    alone = balls_of_each_component(component, K).gather(-1, component.clamp_min(0)) == 1
+    return alone & (component >= 0)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from rnem.analysis import attention
-from rnem.evaluation.metrics import interval
+from rnem.evaluation.quantities import axis_label
+from rnem.figures.curves import bar_per_model, by_model, label, look, over_seeds, spread
 from rnem.figures.pictures import COMPONENT_COLOURS
-from rnem.figures.style import LABELS, MODEL_COLOURS, MODEL_DASHES, WIDTH
+from rnem.figures.style import MODEL_COLOURS, WIDTH
 from rnem.model.config import MODEL_LABELS
 from rnem.videos.balls import BOX
 from rnem.videos.videos import Videos
 
-_AXES = {"attention": r"attention $\alpha_{ki}$", "contribution": r"contribution $|\alpha_{ki}\, e_{ki}|$"}
 _CURVES = {
     "partner": ("the ball it hits", MODEL_COLOURS["rnem"], (), "o"),
     "others": ("its other balls", MODEL_COLOURS["copy_last"], (4, 1.5), "s"),
@@ -94,19 +94,18 @@ def attention_strip(
 
 
 def lag_curves(table: pd.DataFrame) -> plt.Figure:
-    """Draw analysis.attention.table: attention and contribution by lag. Band: 95 % interval over seeds.
+    """Draw analysis.attention.table: attention and contribution by lag, see rnem.figures.curves.over_seeds.
 
     With one seed there is no band: the differences have their bootstrap intervals in the table.
     """
     figure, grid = plt.subplots(1, 2, figsize=(WIDTH, 3.0), layout="constrained")
-    for axes, (quantity, label) in zip(grid, _AXES.items(), strict=True):
+    for axes, quantity in zip(grid, attention.QUANTITIES, strict=True):
         rows = table[table["quantity"] == quantity]
         for column, (name, colour, dashes, marker) in _CURVES.items():
-            at, mean, half = _over_seeds(rows, "lag", column)
-            axes.plot(at, mean, color=colour, dashes=dashes or (None, None), marker=marker, ms=3.5, lw=1.5, label=name)
-            axes.fill_between(at, mean - half, mean + half, color=colour, alpha=0.18, lw=0)
+            drawn = {"color": colour, "dashes": dashes or (None, None), "marker": marker, "ms": 3.5, "lw": 1.5}
+            over_seeds(axes, rows, "lag", column, label=name, **drawn)
         axes.axvline(0, color="0.75", lw=0.8, zorder=0)
-        axes.set(xlabel="lag: predicted frame − contact's frame", ylabel=label, ylim=(0, None))
+        axes.set(xlabel="lag: predicted frame − contact's frame", ylabel=axis_label(quantity), ylim=(0, None))
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
@@ -114,43 +113,36 @@ def lag_curves(table: pd.DataFrame) -> plt.Figure:
 def distance_curves(table: pd.DataFrame) -> plt.Figure:
     """rnem.analysis.attention.table of="distance": against the centre distance, approaching and separating pairs.
 
-    Mean over seeds; bars: 95 % interval over seeds, or the bootstrap's over videos where there is one seed.
+    Mean over seeds and their spread (rnem.figures.curves.over_seeds); where there is one seed, bars are the 95 %
+    bootstrap interval over videos.
     """
     figure, grid = plt.subplots(1, 2, figsize=(WIDTH, 3.0), layout="constrained")
     one = table["seed"].nunique() == 1
-    for axes, (quantity, label) in zip(grid, _AXES.items(), strict=True):
+    for axes, quantity in zip(grid, attention.QUANTITIES, strict=True):
         for motion, (colour, dashes, marker) in _MOTIONS.items():
             rows = table[(table["quantity"] == quantity) & (table["motion"] == motion)].dropna(subset=["mean"])
-            _, mean, half = _over_seeds(rows, "low", "mean")
-            x = rows.groupby("low")["distance"].mean().to_numpy()
+            rows = rows.assign(distance=rows.groupby("low")["distance"].transform("mean"))
+            drawn = {"color": colour, "dashes": dashes or (None, None), "marker": marker, "ms": 3.5, "lw": 1.2}
+            over_seeds(axes, rows, "distance", "mean", label=motion, **drawn)
             if one:
-                half = np.abs(np.stack([mean - rows["mean_low"], rows["mean_high"] - mean]))  # (2,bins)
-            axes.plot(x, mean, color=colour, dashes=dashes or (None, None), marker=marker, ms=3.5, lw=1.2, label=motion)
-            axes.errorbar(x, mean, half, fmt="none", color=colour, lw=1.0, capsize=2)
+                half = np.abs(np.stack([rows["mean"] - rows["mean_low"], rows["mean_high"] - rows["mean"]]))  # (2,bins)
+                axes.errorbar(rows["distance"], rows["mean"], half, fmt="none", color=colour, lw=1.0, capsize=2)
         axes.axvspan(1.6, 2.0, color="0.9", zorder=0)
-        axes.set(xlabel="distance of centres (box: 10)", ylabel=label, ylim=(0, None))
+        axes.set(xlabel="distance of centres (box: 10)", ylabel=axis_label(quantity), ylim=(0, None))
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
 
 def ablation(tables: Mapping[str, pd.DataFrame], quantity: str = "bce") -> plt.Figure:
-    """A quantity of each model there is, a panel per table (its title): bar = mean, dot = seed, line = 95 % interval.
+    """A quantity of each model there is, a panel per table (its title), see rnem.figures.curves.bar_per_model.
 
     Tables have a row per (model, seed). Panels have their own scale.
     """
     figure, grid = plt.subplots(1, len(tables), figsize=(WIDTH, 1.9), squeeze=False, layout="constrained")
     for axes, (title, rows) in zip(grid.flat, tables.items(), strict=True):
-        models = [m for m in MODEL_COLOURS if (rows["model"] == m).any()]
-        for place, model in enumerate(models):
-            values = rows.loc[rows["model"] == model, quantity].to_numpy()
-            mean, half = interval(values)
-            axes.barh(place, mean, height=0.62, color=MODEL_COLOURS[model], alpha=0.35)
-            axes.plot(values, np.full(len(values), place), "o", color=MODEL_COLOURS[model], ms=4)
-            if np.isfinite(half):
-                axes.errorbar(mean, place, xerr=half, color="black", lw=1.2, capsize=3)
-        axes.set_yticks(range(len(models)), [LABELS[m].replace(" without", "\nwithout") for m in models])
-        axes.set(title=title, xlabel="next-frame BCE (nats per frame)")
-        axes.invert_yaxis()
+        bar_per_model(axes, by_model(rows, quantity), quantity)
+        axes.set_yticklabels([tick.get_text().replace(" without", "\nwithout") for tick in axes.get_yticklabels()])
+        axes.set(title=title, xlabel=axis_label(quantity))
     return figure
 
 
@@ -160,19 +152,13 @@ def ablation(tables: Mapping[str, pd.DataFrame], quantity: str = "bce") -> plt.F
 def step_curves(table: pd.DataFrame, panels: Mapping[str, str], *, since: int = 1) -> plt.Figure:
     """Columns of rnem.analysis.grouping.table by frame, a panel each (column -> label of its axis), a curve per model.
 
-    Mean over seeds; band: 95 % interval over seeds. ``since`` is the first frame shown.
+    Means over seeds, see rnem.figures.curves.over_seeds. ``since`` is the first frame shown.
     """
     figure, grid = plt.subplots(1, len(panels), figsize=(WIDTH, 2.9), squeeze=False, layout="constrained")
-    for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
-        for model in (m for m in MODEL_COLOURS if (table["model"] == m).any()):
-            rows = table[(table["model"] == model) & (table["step"] >= since)]
-            at, mean, half = _over_seeds(rows, "step", column)
-            seeds = rows["seed"].nunique()
-            name = f"{MODEL_LABELS[model]} ({seeds} seed{'s' * (seeds > 1)})"
-            dashes = MODEL_DASHES[model] or (None, None)
-            axes.plot(at, mean, color=MODEL_COLOURS[model], dashes=dashes, lw=1.6, label=name)
-            axes.fill_between(at, mean - half, mean + half, color=MODEL_COLOURS[model], alpha=0.18, lw=0)
-        axes.set(xlabel="frame", ylabel=label)
+    for axes, (column, axis) in zip(grid.flat, panels.items(), strict=True):
+        for model, rows in by_model(table[table["step"] >= since], "step", column):
+            over_seeds(axes, rows, "step", column, label=label(model, rows), **look(model))
+        axes.set(xlabel="frame", ylabel=axis)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
@@ -182,13 +168,12 @@ def held(table: pd.DataFrame, ideal: tuple[float, ...] | None = None) -> plt.Fig
 
     ``ideal`` (4 numbers) draws what one ball for each component would give.
     """
-    models = [m for m in MODEL_COLOURS if (table["model"] == m).any()]
+    models = by_model(table)
     figure, axes = plt.subplots(figsize=(WIDTH, 2.7), layout="constrained")
     width = 0.75 / len(models)
-    for place, model in enumerate(models):
-        rows = table[table["model"] == model]
+    for place, (model, rows) in enumerate(models):
         x = np.arange(4) + (place - (len(models) - 1) / 2) * width
-        mean, half = np.array([interval(rows[f"held{n}"].to_numpy()) for n in range(4)]).T
+        mean, half = np.array([spread(rows[f"held{n}"]) for n in range(4)]).T
         axes.bar(x, mean, width * 0.92, color=MODEL_COLOURS[model], alpha=0.45, label=MODEL_LABELS[model])
         for n in range(4):
             values = rows[f"held{n}"]
@@ -216,10 +201,3 @@ def clipped_index(table: pd.DataFrame, balls: Mapping[str, tuple[float, float]])
     axes.set(xlabel="pixels of each of four objects", ylabel="adjusted Rand index", ylim=(0, None))
     axes.legend(loc="upper center")
     return figure
-
-
-def _over_seeds(rows: pd.DataFrame, x: str, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, mean and half width over seeds of a column."""
-    points = {at: interval(values.to_numpy()) for at, values in rows.groupby(x)[column]}
-    mean, half = np.array(list(points.values())).reshape(-1, 2).T
-    return np.array(list(points)), mean, half

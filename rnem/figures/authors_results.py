@@ -8,6 +8,7 @@ import pandas as pd
 
 from rnem.analysis.authors_results import WINDOWS
 from rnem.evaluation.metrics import interval
+from rnem.figures.curves import spread
 from rnem.figures.style import MODEL_COLOURS, WIDTH
 from rnem.model.config import MODEL_LABELS
 
@@ -15,8 +16,9 @@ from rnem.model.config import MODEL_LABELS
 def shares(theirs: pd.DataFrame, ours: pd.DataFrame, window: str = "49-499") -> plt.Figure:
     """Wrong pixels of the mixture over those of copying the last frame, a panel per video and a row per model.
 
-    ``theirs`` and ``ours`` are tables of rnem.analysis.authors_results. A ring is a seed, a dot with its bar mean and
-    95 % interval over seeds; the black diamond the authors' model. A vertical line at 1 is copying the last frame.
+    ``theirs`` and ``ours`` are tables of rnem.analysis.authors_results. A ring is a seed, a dot their mean, a bar
+    the interval over seeds (rnem.figures.curves.spread); the black diamond is the authors' model. A vertical line at 1
+    is copying the last frame.
     """
     theirs, ours = (part[part["window"] == window] for part in (theirs, ours))
     order = list(MODEL_COLOURS)
@@ -33,7 +35,7 @@ def shares(theirs: pd.DataFrame, ours: pd.DataFrame, window: str = "49-499") -> 
             values = (part["wrong_mixture"] / part["copy_last"]).to_numpy(float)
             if not len(values):
                 continue
-            mean, half = interval(values)
+            mean, half = spread(values)
             axes.plot(values, np.full(len(values), row), "o", mfc="none", color=MODEL_COLOURS[model], ms=4)
             axes.errorbar(mean, row, xerr=None if np.isnan(half) else half, fmt="o", color=MODEL_COLOURS[model], ms=5)
         axes.axvline(1, color=MODEL_COLOURS["copy_last"], dashes=(4, 2), lw=1)

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.patches import Circle, Rectangle
 
 from rnem.analysis import occlusion
 from rnem.analysis.occlusion import FAR, NEAR
 from rnem.analysis.state_probe import GUESSES
-from rnem.evaluation.metrics import interval
 from rnem.figures import pictures
+from rnem.figures.curves import label as model_label
+from rnem.figures.curves import over_seeds
 from rnem.figures.style import MODEL_COLOURS, MODEL_DASHES, WIDTH
-from rnem.model.config import MODEL_LABELS
-from rnem.videos.balls import BOX, CURTAIN_GRID, CURTAIN_SIDE
+from rnem.videos import balls
+from rnem.videos.balls import BOX, CURTAIN
 from rnem.videos.videos import Videos
 
 SPANS = {"1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "6–7": 6, "8+": 8}
@@ -74,7 +76,7 @@ def shares(tables: Iterable[Table], columns: Sequence[str]) -> pd.DataFrame:
 def by_span(
     frame: pd.DataFrame, quantities: Mapping[str, str], *, tops: Mapping[str, float] | None = None
 ) -> plt.Figure:
-    """A panel per quantity (column -> label) against frames hidden, a curve per series: mean, 95 % interval over seeds.
+    """A panel per quantity (column -> label) against frames hidden, a curve per series: rnem.figures.curves.over_seeds.
 
     ``frame`` is what :func:`errors` or :func:`shares` gives; ``tops`` sets the upper end of a panel. ValueError names a
     series that has no colour.
@@ -88,7 +90,7 @@ def by_span(
         for name in order:
             rows = frame[frame["series"] == name].dropna(subset=[quantity])
             if len(rows):
-                handles.setdefault(_label(name, rows), _curve(axes, name, rows, quantity))
+                handles.setdefault(_LABELS.get(name) or model_label(name, rows), _curve(axes, name, rows, quantity))
         axes.set(xlabel="frames hidden", ylabel=label, xticks=range(len(SPANS)), xticklabels=list(SPANS))
         axes.set_ylim(0, (tops or {}).get(quantity))
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3)
@@ -97,17 +99,9 @@ def by_span(
 
 def _curve(axes: plt.Axes, name: str, rows: pd.DataFrame, quantity: str):
     colour, dashes, marker = _GUESS[name] if name in _GUESS else (MODEL_COLOURS[name], MODEL_DASHES[name], "o")
-    points = {at: interval(values.to_numpy()) for at, values in rows.groupby("span")[quantity]}
-    at, (mean, half) = np.array([*points]), np.array([*points.values()]).T
-    axes.fill_between(at, mean - half, mean + half, color=colour, alpha=0.18, lw=0)
-    return axes.plot(at, mean, color=colour, dashes=dashes or (None, None), marker=marker, ms=3.5, lw=1.5)[0]
-
-
-def _label(name: str, rows: pd.DataFrame) -> str:
-    if name in _GUESS:
-        return _LABELS[name]
-    seeds = rows["seed"].nunique()
-    return f"{MODEL_LABELS[name]} ({seeds} seed{'s' * (seeds > 1)})"
+    return over_seeds(
+        axes, rows, "span", quantity, color=colour, dashes=dashes or (None, None), marker=marker, ms=3.5, lw=1.5
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -140,13 +134,13 @@ def ringed_strips(
     ``centres`` (T,2), the ball's ``radius`` and the curtain's corner (y, x) are in box units.
     """
     figure = pictures.strips(rows, times, first=first)
-    ring, side = set(ring), CURTAIN_SIDE * (BOX / CURTAIN_GRID)
+    ring = set(ring)
     grid = np.array(figure.axes).reshape(len(rows), len(times))
     for (name, frames), panels in zip(rows.items(), grid, strict=True):
         scale = frames.shape[1] / BOX
         for axes, t in zip(panels, times, strict=True):
             top, left = curtain * scale - 0.5  # a pixel's centre has whole coordinates, the frame's corner -1/2
-            axes.add_patch(Rectangle((left, top), side * scale, side * scale, fill=False, color="0.5", lw=0.6))
+            axes.add_patch(Rectangle((left, top), CURTAIN * scale, CURTAIN * scale, fill=False, color="0.5", lw=0.6))
             if name in ring:
                 y, x = centres[t] * scale - 0.5
                 axes.add_patch(Circle((x, y), radius * scale, fill=False, color=RING, lw=1.1))
@@ -157,10 +151,10 @@ def ringed(frames: np.ndarray, centres: np.ndarray, radius: float, scale: int = 
     """Frames (T,H,W) or (T,H,W,3) in colour, ``scale`` times larger, and in them the outline of a ball (box units)."""
     rgb = np.repeat(frames[..., None], 3, -1) if frames.ndim == 3 else frames
     rgb = rgb.astype(float).repeat(scale, 1).repeat(scale, 2)
-    step = BOX / rgb.shape[1]
-    middle = (np.arange(rgb.shape[1]) + 0.5) * step
-    away = np.hypot(middle[:, None] - centres[:, 0, None, None], middle - centres[:, 1, None, None])  # (T,H,W)
-    return np.where((np.abs(away - radius) < 0.7 * step)[..., None], RING, rgb)
+    pixels, at = balls.pixel_centres(rgb.shape[1]), torch.as_tensor(centres)
+    edge = 0.7 * BOX / rgb.shape[1]
+    inner, outer = (balls.discs(at, torch.tensor(r), pixels) for r in (radius - edge, radius + edge))  # (T,H,W)
+    return np.where((outer & ~inner).numpy()[..., None], RING, rgb)
 
 
 def with_curtain(frames: np.ndarray, videos: Videos, video: int, grey: float = 0.25) -> np.ndarray:

@@ -28,15 +28,6 @@ _ASSIGNED = _LINES | {model: _FURTHER[i % 4] for i, model in enumerate(m for m i
 MODEL_COLOURS = {model: colour for model, (colour, _) in _ASSIGNED.items()} | {"copy_last": "#6B6B6B"}
 MODEL_DASHES = {model: dashes for model, (_, dashes) in _ASSIGNED.items()} | {"copy_last": (8, 3)}
 LABELS = MODEL_LABELS | {"copy_last": "copy last frame"}
-QUANTITY_LABELS = {
-    "loss": "loss (nats per frame)",
-    "bce": "next-frame BCE (nats per frame)",
-    "kl": "KL (nats per frame)",
-    "relational": "relational BCE (nats per frame)",
-    "contact": "BCE on balls in contact (nats per frame)",
-    "wrong": "wrong pixels per frame",
-    "ari": "adjusted Rand index",
-}
 
 _STYLE = {
     "figure.dpi": 110,

@@ -15,15 +15,17 @@ import secrets
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
-import safetensors.torch
-import torch
 
 from rnem.errors import RunError
 from rnem.paths import plain_file
+
+if TYPE_CHECKING:
+    import torch  # which takes seconds to import, and is imported where tensors are read or written
 
 MANIFEST = "manifest.json"
 ABANDONED = 3600
@@ -61,6 +63,8 @@ def canonical(tree, allow_nan: bool = True) -> str:
 
 def pack(tensors: Mapping[str, torch.Tensor], meta: dict) -> bytes:
     """One safetensors file in memory: tensors, and in its header the meta data and a SHA-256 over both."""
+    import safetensors.torch
+
     # One metadata entry only: safetensors writes several in an order that changes from process to process.
     tensors, meta = portable(tensors), json.loads(json.dumps(meta))
     return safetensors.torch.save(tensors, {"rnem": canonical({"meta": meta, "sha256": _fingerprint(tensors, meta)})})
@@ -68,6 +72,8 @@ def pack(tensors: Mapping[str, torch.Tensor], meta: dict) -> bytes:
 
 def unpack(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Inverse of :func:`pack`; RunError where a bit is not as it was written."""
+    import safetensors.torch
+
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -82,6 +88,8 @@ def unpack(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 def _fingerprint(tensors: Mapping[str, torch.Tensor], meta: dict) -> str:
     """SHA-256 over meta data and tensors, in the order of their names."""
+    import torch
+
     digest = hashlib.sha256(canonical(meta).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
@@ -91,6 +99,8 @@ def _fingerprint(tensors: Mapping[str, torch.Tensor], meta: dict) -> str:
 
 def portable(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copies on the CPU that share no memory, as safetensors wants them."""
+    import torch
+
     return {name: t.detach().clone(memory_format=torch.contiguous_format).cpu() for name, t in tensors.items()}
 
 
@@ -140,14 +150,17 @@ def _digest(manifest: dict) -> str:
 
 
 def folder_problems(
-    path: Path, manifest: dict, required: tuple[str, ...], optional: tuple[str, ...], hash_optional: bool
+    path: Path, manifest: dict, required: tuple[str, ...], optional: tuple[str, ...], hashed: Container[str]
 ) -> list[str]:
-    """What is wrong with the files of a sealed folder, a sentence each; an optional one may be absent."""
+    """What is wrong with the files of a sealed folder, a sentence each; an optional one may be absent.
+
+    Of a file that is not among those to be ``hashed`` only the size is compared.
+    """
     files = manifest["files"]
-    problems = [file_problem(path, name, files.get(name)) for name in required]
+    problems = [file_problem(path, name, files.get(name), name in hashed) for name in required]
     for name in optional:
         if name in files and (path / name).exists():
-            problems.append(file_problem(path, name, files[name], hashed=hash_optional))
+            problems.append(file_problem(path, name, files[name], name in hashed))
     return [problem for problem in problems if problem]
 
 

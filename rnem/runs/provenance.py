@@ -7,11 +7,13 @@ import functools
 import platform
 import subprocess
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from rnem.paths import repository
 from rnem.runs import code
+
+if TYPE_CHECKING:
+    import torch  # which takes seconds to import, and is not needed to name a run
 
 TRAINING_CODE = (
     "rnem.model.config", "rnem.model.layers", "rnem.model.interaction", "rnem.model.network", "rnem.model.em",
@@ -24,6 +26,8 @@ TRAINING_CODE = (
 
 def environment(device: torch.device | str = "cpu") -> dict:
     """What a run was made with: commit, dirty, code_digest, torch, python, hardware, threads."""
+    import torch
+
     commit = _git("rev-parse", "HEAD")
     return {
         "commit": commit,
@@ -38,11 +42,15 @@ def environment(device: torch.device | str = "cpu") -> dict:
 
 def accelerator(asked: str) -> str:
     """What "auto" means here: cuda where there is one, else the CPU; never Apple's GPUs, which lack float64."""
+    import torch
+
     return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def accelerator_problem(name: str) -> str:
     """Why nothing can be trained on this accelerator on this machine, or ""."""
+    import torch
+
     if not {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(name, lambda: True)():
         return "this machine has none that PyTorch can use"
     if name == "mps":
@@ -60,6 +68,8 @@ def code_digest() -> str:
 
 def hardware(device: torch.device | str = "cpu") -> str:
     """Name of the accelerator, or of the processor with its vector instructions (they decide float32 rounding)."""
+    import torch
+
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"

@@ -25,8 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
-import safetensors.torch
-import torch
 
 from rnem.errors import RunError, UntrainedError, reading
 from rnem.paths import runs_root
@@ -53,6 +51,7 @@ from rnem.runs.provenance import environment
 
 if TYPE_CHECKING:
     import pandas
+    import torch  # which takes seconds to import, and is not needed to find a run
 
 CONFIG, METRICS, WEIGHTS, TRUNK = "config.json", "metrics.csv", "weights.safetensors", "trunk.safetensors"
 REQUIRED = (CONFIG, METRICS, WEIGHTS)
@@ -145,6 +144,8 @@ class Run:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The network's state dict, on the CPU."""
+        import safetensors.torch
+
         with reading(self.path / WEIGHTS, RunError):
             return safetensors.torch.load(self._read(WEIGHTS))
 
@@ -160,14 +161,16 @@ class Run:
         return (self.path / name).read_bytes()
 
 
-def load(config_or_path: RunConfig | Path | str, root: Path | str | None = None) -> Run:
+def load(config_or_path: RunConfig | Path | str, root: Path | str | None = None, *, weights: bool = True) -> Run:
     """The finished run of a config, or in a folder, once everything in it is verified (a trunk when it is read).
+
+    Without ``weights`` these are hashed not now, but only when they are read.
 
     RunError names the file and what is wrong: missing, half-written, truncated, edited, or of another config.
     """
     is_config = isinstance(config_or_path, RunConfig)
     path = folder(config_or_path, root) if is_config else Path(config_or_path)
-    run, problems = _inspect(path, thorough=False)
+    run, problems = _inspect(path, REQUIRED if weights else (CONFIG, METRICS))
     if problems:
         raise RunError(f"{path}: {problems[0]}")
     return run
@@ -199,7 +202,7 @@ def finished(config: RunConfig, root: Path | str | None = None) -> Run | None:
     path = folder(config, root)
     if not path.exists():
         return None
-    run, problems = _inspect(path, thorough=True)
+    run, problems = _inspect(path, (*REQUIRED, TRUNK))
     if problems:
         raise RunError(
             f"{path}: {problems[0]}: put a good copy in its place, move the folder away, or train the run anew with "
@@ -230,18 +233,23 @@ def strangers(path: Path | str) -> list[str]:
 
 def verify(path: Path | str) -> list[str]:
     """Everything that is wrong with a run's folder, a sentence each; empty when it is good."""
-    return _inspect(Path(path), thorough=True)[1]
+    return _inspect(Path(path), (*REQUIRED, TRUNK))[1]
 
 
-def find(name: str | None = None, *, seed: int | None = None, root: Path | str | None = None) -> list[Run]:
-    """All good finished runs (of one name, of one seed), sorted by name, seed and updates; warns of each broken one."""
+def find(
+    name: str | None = None, *, seed: int | None = None, root: Path | str | None = None, weights: bool = True
+) -> list[Run]:
+    """All good finished runs (of one name, of one seed), sorted by name, seed and updates; warns of each broken one.
+
+    ``weights``: see :func:`load`.
+    """
     found = []
     for path in folders(root):
         match = _FOLDER.fullmatch(path.name)
         if name is not None and (match is None or match[1] != name):
             continue
         try:
-            run = load(path)
+            run = load(path, weights=weights)
         except RunError as error:
             warnings.warn(f"left out a broken run: {error}", stacklevel=2)
             continue
@@ -258,13 +266,19 @@ def best(name: str, seed: int | None = None, root: Path | str | None = None) -> 
     return [chosen[number] for number in sorted(chosen)]
 
 
-def exactly(name: str, root: Path | str | None = None) -> list[Run]:
+def exactly(name: str, root: Path | str | None = None, *, weights: bool = True) -> list[Run]:
     """The finished runs of a named config, sorted by seed: those whose config is the named one at their seed.
 
     A run of the same name that was trained shorter or longer is none of them: claims and pages compare equals.
+    ``weights``: see :func:`load`.
     """
     config = named(name)
-    return [run for run in find(name, root=root) if run.config == config.replace(seed=run.seed)]
+    return [run for run in find(name, root=root, weights=weights) if run.config == config.replace(seed=run.seed)]
+
+
+def names(root: Path | str | None = None) -> set[str]:
+    """The names of all runs in the cache, good or not, by their folders."""
+    return {match[1] for path in folders(root) if (match := _FOLDER.fullmatch(path.name))}
 
 
 def folders(root: Path | str | None = None) -> list[Path]:
@@ -278,14 +292,14 @@ def folders(root: Path | str | None = None) -> list[Path]:
     return [path for path in there if _FOLDER.fullmatch(path.name) or (path / MANIFEST).exists()]
 
 
-def _inspect(path: Path, thorough: bool) -> tuple[Run | None, list[str]]:
-    """The run in a folder as far as it can be read, and what is wrong with it; thorough also hashes the trunk."""
+def _inspect(path: Path, hashed: tuple[str, ...]) -> tuple[Run | None, list[str]]:
+    """The run in a folder as far as it can be read, and what is wrong with it; of other files the size is compared."""
     path = Path(os.path.abspath(path))  # "." has no name
     if not path.is_dir():
         return None, ["there is no such run"]
     try:
         manifest = read_manifest(path, allowed=(*REQUIRED, TRUNK))
-        problems = folder_problems(path, manifest, REQUIRED, optional=(TRUNK,), hash_optional=thorough)
+        problems = folder_problems(path, manifest, REQUIRED, optional=(TRUNK,), hashed=hashed)
         if any(CONFIG in problem for problem in problems):
             return None, problems
         config = from_dict(json.loads((path / CONFIG).read_bytes()))
@@ -321,6 +335,8 @@ def save(
     :func:`environment` as it was when training began (else it is taken now). Names, time and hashes are added.
     RunError where the disk is full or read-only; what was there stays.
     """
+    import safetensors.torch
+
     if missing := {"wall_seconds", "updates", "sequences_seen"} - set(manifest):
         raise TypeError(f"the manifest of {config.name} lacks {', '.join(sorted(missing))}")
     files = {

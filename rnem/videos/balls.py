@@ -19,6 +19,8 @@ CURTAIN_GRID = 64
 """A curtain's corner lies on the pixel grid of the authors' frames, at every resolution."""
 CURTAIN_SIDE = 28
 """Side of the curtain, in steps of that grid."""
+CURTAIN = CURTAIN_SIDE * (BOX / CURTAIN_GRID)
+"""The same in box units."""
 ATTEMPTS = 200_000
 """Placements of a video's balls that are tried before its masses are drawn anew."""
 
@@ -233,6 +235,28 @@ def _norm(vector: Tensor) -> Tensor:
 # --------------------------------------------------------------------------------------------------------------- frames
 
 
+def pixel_centres(size: int, device=None) -> Tensor:
+    """Return where the centres of a frame's pixels lie along one side, (S,), in box units."""
+    return (torch.arange(size, device=device, dtype=torch.float64) + 0.5) * (BOX / size)
+
+
+def discs(centres: Tensor, radii: Tensor, pixels: Tensor) -> Tensor:
+    """Return the pixels whose centre is nearer to a ball's centre than its radius.
+
+    Ball centres (...,2), radii (...) and pixel centres (S,) in one unit -> (...,S,S) bool, each ball on its own. An
+    absent ball has radius 0 and no pixel.
+    """
+    rows, columns = (pixels - centres[..., None]).square().unbind(-2)  # (...,S) each
+    return columns[..., None, :] < ((radii * radii)[..., None] - rows)[..., None]
+
+
+def behind_curtain(corners: Tensor, pixels: Tensor) -> Tensor:
+    """Return the pixels that curtains hide: top left corners (N,2), pixel centres (S,) in box units -> (N,S,S) bool."""
+    offset = pixels - corners[..., None]  # (N,2,S)
+    inside = (offset >= 0) & (offset < CURTAIN)
+    return inside[:, 0, :, None] & inside[:, 1, None, :]
+
+
 def render(trajectories: Trajectories, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Frames of ``size`` x ``size`` pixels: features, groups, collisions, each uint8 (T,N,1,H,W).
 
@@ -243,16 +267,13 @@ def render(trajectories: Trajectories, size: int) -> tuple[Tensor, Tensor, Tenso
     t = trajectories
     frames, count, most, _ = t.positions.shape
     device = t.positions.device
-    centres = (torch.arange(size, device=device, dtype=torch.float64) + 0.5) * (BOX / size)
+    pixels = pixel_centres(size, device)
     features, groups, collisions = torch.zeros(3, frames, count, size, size, dtype=torch.bool, device=device).byte()
-    open_ = None if t.curtain is None else _uncovered(t.curtain, centres)
-    squares = t.radii * t.radii  # (N,M); an absent ball has 0, and no distance is below it
+    open_ = None if t.curtain is None else (~behind_curtain(t.curtain, pixels)).byte()
     for frame in range(frames):  # one frame of all videos at a time stays in the processor's cache
         twice = torch.zeros_like(features[0])
         for ball in range(most):
-            away = (centres[:, None, None] - t.positions[frame, :, ball]).square()  # (S,N,2)
-            rows, columns = away.permute(2, 1, 0).contiguous()  # each (N,S)
-            disc = (columns[:, None, :] < (squares[:, ball, None] - rows)[..., None]).byte()  # (N,H,W)
+            disc = discs(t.positions[frame, :, ball], t.radii[:, ball], pixels).byte()  # (N,H,W)
             twice |= features[frame] & disc
             features[frame] |= disc
             groups[frame] += disc * (ball + 1)
@@ -263,10 +284,3 @@ def render(trajectories: Trajectories, size: int) -> tuple[Tensor, Tensor, Tenso
             for frames_ in (features, groups, collisions):
                 frames_[frame] *= open_
     return features[:, :, None], groups[:, :, None], collisions[:, :, None]  # (T,N,1,H,W)
-
-
-def _uncovered(curtain: Tensor, centres: Tensor) -> Tensor:
-    """Which pixels are not behind the curtain: corners (N,2), pixel centres (S,) -> (N,S,S) uint8."""
-    offset = centres - curtain[..., None]  # (N,2,S)
-    behind = (offset >= 0) & (offset < CURTAIN_SIDE * (BOX / CURTAIN_GRID))
-    return (~(behind[:, 0, :, None] & behind[:, 1, None, :])).byte()
