@@ -15,6 +15,11 @@ from typing import TypeVar
 Task = TypeVar("Task")
 
 
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run(
     tasks: Iterable[Task], jobs: int, command: Callable[[Task], list[str]], variables: dict[str, str]
 ) -> Iterator[tuple[Task, str, float]]:

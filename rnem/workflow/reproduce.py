@@ -24,12 +24,10 @@ from rnem.book.parameters import Chosen
 from rnem.errors import UserError
 from rnem.runs.config import RunConfig
 from rnem.runs.experiments import RUNS
-from rnem.workflow import campaign, processes, profiles, speed
+from rnem.workflow import campaign, processes, profiles
 
-MEASURED = {"smoke": 4.0, "laptop": 60.0, "long": 60.0, "paper": 60.0}
-"""Seconds for which training on a GPU is measured before it begins."""
 ESTIMATED = "times of training are estimated from its operations, at the speed of the finished runs on one CPU thread"
-"""Said of a plan for which nothing was measured."""
+"""Said of a plan that trains something; while it trains, the estimate is corrected from the runs that end."""
 BUILD_SECONDS = 60
 """Of the pages: what it takes on two cores; only the estimate knows it."""
 
@@ -76,10 +74,8 @@ def run(
     """Reproduce a profile's book: exit code 0, or 1 where a run or a chapter failed, of which it says why."""
     begun = time.monotonic()
     with profiles.trial(out, chosen) as root:
-        todo = plan(root, chosen, jobs or speed.cores())
-        if todo.missing() and not dry_run and speed.uses_gpu(chosen.device):
-            todo = _measured(todo, chosen, jobs, say)
-        elif todo.missing():  # on a CPU a measurement would take minutes, and decide nothing but the estimate
+        todo = plan(root, chosen, jobs or processes.cores())
+        if todo.missing():
             say(ESTIMATED)
         describe(todo, say)  # it reads the chapters of a trial, which are gone afterwards
     if dry_run:
@@ -101,18 +97,6 @@ def run(
     say(", ".join(f"{what} {seconds / 60:.1f} minutes" for what, seconds in times.items()))
     say(f"The book is at {page.resolve()}")
     return 0
-
-
-def _measured(todo: Plan, chosen: Chosen, jobs: int | None, say: Callable[[str], None]) -> Plan:
-    """The plan with costs measured on this machine's GPU, and as many trainings at once as that gains by."""
-    configs, seconds = [each.config for each in todo.missing()], MEASURED[chosen.profile]
-    say(f"measuring for about {seconds:.0f} s how fast this machine trains")
-    cost = speed.cost(configs, seconds, chosen.device)
-    costed = [
-        each if each.state != "missing" else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs
-    ]
-    jobs = jobs or speed.jobs(configs[0], seconds, chosen.device, say)
-    return dataclasses.replace(todo, runs=costed, jobs=jobs)
 
 
 def describe(todo: Plan, say: Callable[[str], None] = print) -> None:
@@ -146,9 +130,9 @@ def _time(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- planning
 
 
-def plan(root: Path, chosen: Chosen, jobs: int, cost: Callable[[RunConfig], float] | None = None) -> Plan:
-    """What is to be done for the book in ``root``; ``cost`` as in rnem.workflow.campaign.plan."""
-    planned = campaign.plan(chosen.profile, wanted=wanted(root, chosen), cost=cost)
+def plan(root: Path, chosen: Chosen, jobs: int) -> Plan:
+    """What is to be done for the book in ``root``."""
+    planned = campaign.plan(chosen.profile, wanted=wanted(root, chosen))
     original = {each.name: each for each in chapters.chapters()}
     states = [(status, _seconds(original.get(status.chapter.name))) for status in chapters.status(root)]
     return Plan(root, planned, states, jobs)
@@ -213,7 +197,7 @@ def alone(root: Path) -> Iterator[None]:
 
 def execute(names: Iterable[str], root: Path, jobs: int, say: Callable[[str], None] = print) -> list[str]:
     """Execute chapters, ``jobs`` at a time, each by a process of its own; what failed, a sentence each."""
-    variables = {"RNEM_BOOK": str(root.resolve()), "OMP_NUM_THREADS": str(max(speed.cores() // jobs, 1))}
+    variables = {"RNEM_BOOK": str(root.resolve()), "OMP_NUM_THREADS": str(max(processes.cores() // jobs, 1))}
     failed = []
     with contextlib.closing(processes.run(names, jobs, lambda name: ["chapter", name], variables)) as ended:
         for name, problem, seconds in ended:
