@@ -1,5 +1,6 @@
 """One command from an empty cache to a book: parameters, editions of other profiles, plans with costs, restarts."""
 
+import dataclasses
 import json
 import os
 import random
@@ -226,11 +227,14 @@ def test_a_plan_has_the_runs_that_chapters_show_and_what_they_cost(one, tmp_path
     runs_take(30.0, monkeypatch)
     save_run(RNN)
     root = profiles.sources(tmp_path / "out", SMOKE)
-    todo = reproduce.plan(root, SMOKE, 2)
+    todo = reproduce.plan(root, SMOKE)
     assert [(each.label, each.finished) for each in todo.runs] == [(f"{LSTM.name}@0", False), (f"{RNN.name}@0", True)]
-    assert [status.chapter.name for status, _ in todo.stale()] == ["one"]
-    assert todo.seconds() == 15.0 + reproduce.BUILD_SECONDS
-    assert len(reproduce.plan(root, Chosen("smoke", "cpu", 0), 2).runs) == 6
+    assert todo.pages == todo.to_execute() == [reproduce.Page("one", False, 0.0, [f"{LSTM.name}@0"])]
+    said = []
+    reproduce.describe(todo, 2, said.append)
+    assert said[-1].endswith(f"2 at a time, {15 + reproduce.BUILD_SECONDS} s")
+    assert todo.graph() == {"runs": {f"{LSTM.name}@0": 30.0}, "chapters": {"one": [f"{LSTM.name}@0"]}}
+    assert len(reproduce.plan(root, Chosen("smoke", "cpu", 0)).runs) == 6
 
 
 def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compares_it(one, tmp_path):
@@ -244,23 +248,32 @@ def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compa
 def test_a_chapter_that_may_show_a_missing_run_is_executed_again_and_is_fresh_until_then(one, tmp_path, monkeypatch):
     runs_take(1.0, monkeypatch)
     root = profiles.sources(tmp_path / "out", SMOKE)
-    todo = reproduce.plan(root, SMOKE, 1)
-    fresh = chapters.Status(todo.chapters[0][0].chapter, "fresh", "", {})
-    waiting = reproduce.Plan(root, todo.runs, [(fresh, 5.0)], 1)
-    assert (waiting.stale(), waiting.later()) == ([], [(fresh, 5.0)])
-    assert waiting.seconds() == 2 * 1.0 + 5.0 + reproduce.BUILD_SECONDS
+    todo = reproduce.plan(root, SMOKE)
+    fresh = dataclasses.replace(todo.pages[0], is_fresh=True, seconds=5.0)
+    waiting = reproduce.Plan(todo.runs, [fresh])
+    assert waiting.to_execute() == [fresh]
     said = []
-    reproduce.describe(waiting, said.append)
+    reproduce.describe(waiting, 1, said.append)
     assert re.fullmatch(r"  execute  one +5 s +fresh until the runs above are trained", said[-2])
     assert "1 of 1 chapters to execute (5 s, 1 of them because of these runs)" in said[-1]
-    assert reproduce.Plan(root, [], [(fresh, 5.0)], 1).later() == []
+    assert said[-1].endswith(f"1 at a time, {2 + 5 + reproduce.BUILD_SECONDS} s")
+    assert reproduce.Plan([], [dataclasses.replace(fresh, needs=[])]).to_execute() == []
 
 
 def test_a_plan_calls_the_same_chapters_stale_as_the_command_chapter(one, tmp_path):
     (one / "chapters" / "two.md").write_text(CHAPTER)
-    status = chapters.status(one)
-    todo = reproduce.plan(one, Chosen(), 1)
-    assert [each for each, _ in todo.stale()] == [each for each in status if each.state != "fresh"] == status
+    names = [each.chapter.name for each in chapters.status(one) if each.state != "fresh"]
+    assert [page.name for page in reproduce.plan(one, Chosen()).to_execute()] == names == ["one", "two"]
+
+
+def test_the_loop_does_what_the_plan_says_and_the_longest_chapter_first(one, tmp_path, monkeypatch):
+    short, long, fresh = (reproduce.Page(f"chapter{n}", n == 0, float(n), []) for n in (1, 2, 0))
+    monkeypatch.setattr(reproduce, "plan", lambda *_: reproduce.Plan([], [short, fresh, long]))
+    monkeypatch.setattr(profiles, "bring_data", lambda *_: None)
+    executed = []
+    monkeypatch.setattr(reproduce, "execute", lambda names, *_: executed.extend(names) or ["stop here"])
+    assert reproduce.run(SMOKE, tmp_path / "out", jobs=1, say=lambda text: None) == 1
+    assert executed == ["chapter2", "chapter1"]
 
 
 def test_a_dry_run_of_the_authors_size_is_estimated_and_trains_nothing(one, tmp_path, monkeypatch):
