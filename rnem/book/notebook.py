@@ -201,12 +201,8 @@ def digest(notebook: nbformat.NotebookNode) -> str:
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = files.temporary_name(path)
-    try:
-        temporary.write_text(nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
+    files.replace_file(path, text.encode())
 
 
 def publish_figures(drawn: Path, figures: Path, name: str) -> None:

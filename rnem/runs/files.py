@@ -189,12 +189,12 @@ def write_folder(target: Path, files: Mapping[str, bytes], is_good: Callable[[Pa
                 temporary.mkdir()
                 for name, data in files.items():
                     write_file(temporary / name, data)
-                sync_folder(temporary)
                 _set_aside(target)
                 os.rename(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            sync_folder(target.parent)
+            with contextlib.suppress(OSError):
+                sync(target.parent)
 
 
 def sweep_folder(root: Path) -> list[Path]:
@@ -232,44 +232,46 @@ def set_aside(target: Path, said: str) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write, and wait until it is on the disk."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
+    sync(path)
 
 
-def temporary_name(path: Path) -> Path:
-    """Where a file is written before it is moved to ``path``: a name of this writer's own, as there may be others.
+def replace_file(path: Path, data: bytes) -> None:
+    """Make a file appear, or replace an older one, in one step."""
+    with replacing(path) as temporary:
+        write_file(temporary, data)
 
-    What writers that were killed left there an hour ago or earlier is removed.
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name of this writer's own beside ``path``; what is written there takes the place of ``path`` in one step.
+
+    Where the block raises, ``path`` is as it was, and nothing is left. What writers that were killed left an hour ago
+    or earlier is removed.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):  # gone meanwhile
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Make a file appear, or replace an older one, in one step."""
-    temporary = temporary_name(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        write_file(temporary, data)
+        yield temporary
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename in this folder last through a power cut, where the system can."""
     with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a rename in a folder, is on the disk, so that it lasts through a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
