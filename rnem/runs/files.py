@@ -115,42 +115,19 @@ def read_manifest(path: Path, allowed: tuple[str, ...]) -> dict:
         raise RunError(f"{MANIFEST} is truncated or edited: it is not JSON") from None
     if not isinstance(manifest, dict) or manifest.get("digest") != _digest(manifest):
         raise RunError(f"{MANIFEST} was edited: its digest does not match")
-    if not _is_complete(manifest):
+    try:
+        whole = all(isinstance(entry["bytes"], int) and entry["sha256"] for entry in manifest["files"].values())
+    except (AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole or not isinstance(manifest.get("updates"), int):
         raise RunError(f"{MANIFEST} lacks the number of updates, or the size or hash of a file")
     if strange := set(manifest["files"]) - set(allowed):
         raise RunError(f"{MANIFEST} names {min(strange)!r}, which is no file of a run")
     return manifest
 
 
-def _is_complete(manifest: dict) -> bool:
-    files = manifest.get("files")
-    return (
-        isinstance(manifest.get("updates"), int)
-        and isinstance(files, dict)
-        and all(isinstance(entry, dict) for entry in files.values())
-        and all(isinstance(entry.get("bytes"), int) and "sha256" in entry for entry in files.values())
-    )
-
-
 def _digest(manifest: dict) -> str:
     return hashlib.sha256(canonical({k: v for k, v in manifest.items() if k != "digest"}).encode()).hexdigest()
-
-
-def folder_problems(
-    path: Path, manifest: dict, required: tuple[str, ...], optional: tuple[str, ...], hash_optional: bool
-) -> list[str]:
-    """What is wrong with the files of a sealed folder, a sentence each; an optional one may be absent."""
-    files = manifest["files"]
-    problems = [file_problem(path, name, files.get(name)) for name in required]
-    for name in optional:
-        if name in files and (path / name).exists():
-            problems.append(file_problem(path, name, files[name], hashed=hash_optional))
-    return [problem for problem in problems if problem]
-
-
-def unnamed_files(path: Path, manifest: dict) -> list[str]:
-    """Names of what lies in a sealed folder beside its own files; nothing is read from there, so it does no harm."""
-    return sorted({item.name for item in path.iterdir()} - {*manifest["files"], MANIFEST})
 
 
 def file_problem(path: Path, name: str, expected: dict | None, hashed: bool = True) -> str | None:
@@ -189,12 +166,13 @@ def write_folder(target: Path, files: Mapping[str, bytes], is_good: Callable[[Pa
                 temporary.mkdir()
                 for name, data in files.items():
                     write_file(temporary / name, data)
-                _set_aside(target)
+                sync(temporary)
+                if target.exists():
+                    set_aside(target, "was broken; it is now {aside}, and a new run takes its place")
                 os.rename(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                sync(target.parent)
+            sync(target.parent)
 
 
 def sweep_folder(root: Path) -> list[Path]:
@@ -212,12 +190,6 @@ def lock_file(path: Path) -> Path:
     locks = path.parent / ".work" / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     return locks / f"{path.name.removeprefix('.')}.lock"
-
-
-def _set_aside(target: Path) -> None:
-    if not target.exists():
-        return
-    set_aside(target, "was broken; it is now {aside}, and a new run takes its place")
 
 
 def set_aside(target: Path, said: str) -> None:
@@ -261,17 +233,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        sync(path.parent)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a rename in a folder, is on the disk, so that it lasts through a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Wait until a file is on the disk, or, where the system can, the names in a folder: they last a power cut."""
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager

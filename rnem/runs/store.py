@@ -36,7 +36,6 @@ from rnem.runs.files import (
     MANIFEST,
     canonical,
     file_problem,
-    folder_problems,
     lock_file,
     pack,
     portable,
@@ -44,7 +43,6 @@ from rnem.runs.files import (
     seal,
     set_aside,
     sweep_folder,
-    unnamed_files,
     unpack,
     write_folder,
     writing,
@@ -210,7 +208,8 @@ def strangers(path: Path | str) -> list[str]:
 
     RunError where the manifest cannot be read.
     """
-    return unnamed_files(Path(path), read_manifest(Path(path), allowed=(*REQUIRED, TRUNK)))
+    named = read_manifest(Path(path), allowed=(*REQUIRED, TRUNK))["files"]
+    return sorted({item.name for item in Path(path).iterdir()} - {*named, MANIFEST})
 
 
 def verify(path: Path | str) -> list[str]:
@@ -270,7 +269,11 @@ def _inspect(path: Path, thorough: bool) -> tuple[Run | None, list[str]]:
         return None, ["there is no such run"]
     try:
         manifest = read_manifest(path, allowed=(*REQUIRED, TRUNK))
-        problems = folder_problems(path, manifest, REQUIRED, optional=(TRUNK,), hash_optional=thorough)
+        files = manifest["files"]
+        checked = [file_problem(path, name, files.get(name)) for name in REQUIRED]
+        if TRUNK in files and (path / TRUNK).exists():
+            checked.append(file_problem(path, TRUNK, files[TRUNK], hashed=thorough))
+        problems = [problem for problem in checked if problem]
         if any(CONFIG in problem for problem in problems):
             return None, problems
         config = from_dict(json.loads((path / CONFIG).read_bytes()))
