@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from rnem.evaluation import evaluate
 from rnem.model import em
 from rnem.model.fast import on_path
 from rnem.model.network import build
-from rnem.runs import experiments
+from rnem.runs import experiments, files
 from rnem.runs.provenance import environment
 from rnem.videos import datasets
 
@@ -90,10 +89,8 @@ def main() -> None:
     }
     if arguments.save:
         SAVED.parent.mkdir(parents=True, exist_ok=True)
-        temporary = SAVED.with_suffix(".tmp")
         result = {"headline": headline, "rows": rows, "hardware": environment()}
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, SAVED)
+        files.replace_file(SAVED, (json.dumps(result, indent=1) + "\n").encode())
     if arguments.json:
         print(json.dumps(headline))
 

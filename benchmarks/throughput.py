@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from rnem.model.network import build
+from rnem.runs import files
 
 ROOT = Path(__file__).resolve().parents[1]
 SAVED = ROOT / "data" / "benchmarks" / "throughput.json"
@@ -220,9 +221,7 @@ def main() -> None:
     print("\n".join(f"{name:24s} {value:.3g}" for name, value in result["headline"].items()))
     if arguments.save:
         SAVED.parent.mkdir(parents=True, exist_ok=True)
-        temporary = SAVED.with_suffix(".tmp")
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, SAVED)
+        files.replace_file(SAVED, (json.dumps(result, indent=1) + "\n").encode())
     if arguments.json:
         print(json.dumps(result["headline"]))
 

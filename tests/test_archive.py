@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import pickle
 import random
 import re
@@ -208,16 +209,17 @@ def test_a_member_larger_than_any_run_has_is_refused(box, tmp_path):
     member = tarfile.TarInfo(f"{box[0].path.name}/config.json")
     member.size = 10 * 2**30
     evil = tmp_path / "evil.tar"
-    evil.write_bytes(member.tobuf() + bytes(10240))
+    evil.write_bytes(member.tobuf())
+    os.truncate(evil, 10 * 2**30 + 10240)  # holes, so that the disk is not filled
     refused(evil, tmp_path / "home", f"has {10 * 2**30} bytes, and a run's may have {2**20}")
 
 
-def test_a_header_that_claims_gigabytes_is_not_read(tmp_path):
+def test_a_header_that_claims_gigabytes_is_refused(tmp_path):
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, 10 * 2**30
     evil = tmp_path / "evil.tar"
     evil.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
-    refused(evil, tmp_path / "home", "no whole tar file .*a header of 10737418240 bytes")
+    refused(evil, tmp_path / "home", "no whole tar file")
 
 
 def test_the_size_of_all_files_together_is_bounded(box, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """One command from an empty cache to a book: parameters, editions of other profiles, plans with costs, restarts."""
 
+import dataclasses
 import json
 import os
 import random
@@ -27,7 +28,7 @@ from rnem.model import interaction
 from rnem.model.network import build
 from rnem.runs import config, experiments, store
 from rnem.training import train
-from rnem.workflow import campaign, profiles, reproduce, speed
+from rnem.workflow import campaign, processes, profiles, reproduce
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RNN, LSTM = experiments.named("smoke-balls4mass-rnn"), experiments.named("smoke-balls4mass-lstm")
@@ -217,14 +218,23 @@ def test_data_that_chapters_declare_is_brought_or_made(one, tmp_path, monkeypatc
 # ------------------------------------------------------------------------------------------------------------- planning
 
 
-def test_a_plan_has_the_runs_that_chapters_show_and_what_they_cost(one, tmp_path):
+def runs_take(seconds: float, monkeypatch) -> None:
+    """Every run that is missing is estimated to take so long."""
+    monkeypatch.setattr(campaign, "_speed", lambda root: lambda run: campaign.operations(run) / seconds)
+
+
+def test_a_plan_has_the_runs_that_chapters_show_and_what_they_cost(one, tmp_path, monkeypatch):
+    runs_take(30.0, monkeypatch)
     save_run(RNN)
     root = profiles.sources(tmp_path / "out", SMOKE)
-    todo = reproduce.plan(root, SMOKE, 2, cost=lambda run: 30.0)
+    todo = reproduce.plan(root, SMOKE)
     assert [(each.label, each.finished) for each in todo.runs] == [(f"{LSTM.name}@0", False), (f"{RNN.name}@0", True)]
-    assert [status.chapter.name for status, _ in todo.stale()] == ["one"]
-    assert todo.seconds() == 15.0 + reproduce.BUILD_SECONDS
-    assert len(reproduce.plan(root, Chosen("smoke", "cpu", 0), 2, cost=lambda run: 30.0).runs) == 6
+    assert todo.pages == todo.to_execute() == [reproduce.Page("one", False, 0.0, [f"{LSTM.name}@0"])]
+    said = []
+    reproduce.describe(todo, 2, said.append)
+    assert said[-1].endswith(f"2 at a time, {15 + reproduce.BUILD_SECONDS} s")
+    assert todo.graph() == {"runs": {f"{LSTM.name}@0": 30.0}, "chapters": {"one": [f"{LSTM.name}@0"]}}
+    assert len(reproduce.plan(root, Chosen("smoke", "cpu", 0)).runs) == 6
 
 
 def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compares_it(one, tmp_path):
@@ -235,36 +245,39 @@ def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compa
     assert names == [f"{LSTM.name}@0", f"{LSTM.name}@1", "smoke-balls4mass-rnem-k2@0"]
 
 
-def test_a_chapter_that_may_show_a_missing_run_is_executed_again_and_is_fresh_until_then(one, tmp_path):
+def test_a_chapter_that_may_show_a_missing_run_is_executed_again_and_is_fresh_until_then(one, tmp_path, monkeypatch):
+    runs_take(1.0, monkeypatch)
     root = profiles.sources(tmp_path / "out", SMOKE)
-    todo = reproduce.plan(root, SMOKE, 1, cost=lambda run: 1.0)
-    fresh = chapters.Status(todo.chapters[0][0].chapter, "fresh", "", {})
-    waiting = reproduce.Plan(root, todo.runs, [(fresh, 5.0)], 1)
-    assert (waiting.stale(), waiting.later()) == ([], [(fresh, 5.0)])
-    assert waiting.seconds() == 2 * 1.0 + 5.0 + reproduce.BUILD_SECONDS
+    todo = reproduce.plan(root, SMOKE)
+    fresh = dataclasses.replace(todo.pages[0], is_fresh=True, seconds=5.0)
+    waiting = reproduce.Plan(todo.runs, [fresh])
+    assert waiting.to_execute() == [fresh]
     said = []
-    reproduce.describe(waiting, said.append)
+    reproduce.describe(waiting, 1, said.append)
     assert re.fullmatch(r"  execute  one +5 s +fresh until the runs above are trained", said[-2])
     assert "1 of 1 chapters to execute (5 s, 1 of them because of these runs)" in said[-1]
-    assert reproduce.Plan(root, [], [(fresh, 5.0)], 1).later() == []
+    assert said[-1].endswith(f"1 at a time, {2 + 5 + reproduce.BUILD_SECONDS} s")
+    assert reproduce.Plan([], [dataclasses.replace(fresh, needs=[])]).to_execute() == []
 
 
 def test_a_plan_calls_the_same_chapters_stale_as_the_command_chapter(one, tmp_path):
     (one / "chapters" / "two.md").write_text(CHAPTER)
-    status = chapters.status(one)
-    todo = reproduce.plan(one, Chosen(), 1, cost=lambda run: 1.0)
-    assert [each for each, _ in todo.stale()] == [each for each in status if each.state != "fresh"] == status
+    names = [each.chapter.name for each in chapters.status(one) if each.state != "fresh"]
+    assert [page.name for page in reproduce.plan(one, Chosen()).to_execute()] == names == ["one", "two"]
 
 
-def nothing_is_measured(monkeypatch):
-    for module, name in ((speed, "measure"), (speed, "cost"), (speed, "jobs"), (train, "train")):
-        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a plan trained something"))
+def test_the_loop_does_what_the_plan_says_and_the_longest_chapter_first(one, tmp_path, monkeypatch):
+    short, long, fresh = (reproduce.Page(f"chapter{n}", n == 0, float(n), []) for n in (1, 2, 0))
+    monkeypatch.setattr(reproduce, "plan", lambda *_: reproduce.Plan([], [short, fresh, long]))
+    monkeypatch.setattr(profiles, "bring_data", lambda *_: None)
+    executed = []
+    monkeypatch.setattr(reproduce, "execute", lambda names, *_: executed.extend(names) or ["stop here"])
+    assert reproduce.run(SMOKE, tmp_path / "out", jobs=1, say=lambda text: None) == 1
+    assert executed == ["chapter2", "chapter1"]
 
 
-@pytest.mark.parametrize("gpu", [False, True])
-def test_a_dry_run_of_the_authors_size_is_estimated_and_not_measured(one, tmp_path, monkeypatch, gpu):
-    nothing_is_measured(monkeypatch)
-    monkeypatch.setattr(speed, "uses_gpu", lambda _: gpu)
+def test_a_dry_run_of_the_authors_size_is_estimated_and_trains_nothing(one, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "train", lambda *_, **__: pytest.fail("a plan trained something"))
     steps = []
     monkeypatch.setattr(campaign, "sequence_steps", lambda _, update: steps.append(update) or 20)
     said = []
@@ -274,11 +287,14 @@ def test_a_dry_run_of_the_authors_size_is_estimated_and_not_measured(one, tmp_pa
     assert 0 < len(steps) < 100, "not one step for each of the 390,000 updates"
 
 
-def test_training_on_a_cpu_begins_without_a_measurement(one, tmp_path, monkeypatch):
-    nothing_is_measured(monkeypatch)
-    monkeypatch.setattr(campaign, "train", lambda *_, **__: ["stop here"])
+@pytest.mark.parametrize("given", [None, 5])
+def test_it_trains_one_run_a_core_unless_told_otherwise(one, tmp_path, monkeypatch, given):
+    asked = []
+    monkeypatch.setattr(campaign, "train", lambda runs, jobs, **_: asked.append(jobs) or ["stop here"])
     monkeypatch.setattr(profiles, "bring_data", lambda *_: None)
-    assert reproduce.run(SMOKE, tmp_path / "out", say=lambda text: None) == 1
+    monkeypatch.setattr(processes, "cores", lambda: 3)
+    assert reproduce.run(SMOKE, tmp_path / "out", jobs=given, say=lambda text: None) == 1
+    assert asked == [given or 3]
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_leaves_no_trace(one, tmp_path, monkeypatch):
@@ -307,55 +323,6 @@ def test_the_smoke_campaign_is_what_claims_compare_with_three_seeds():
     assert "balls4mass-rnem-k2" not in campaign.compared()
 
 
-def test_costs_split_into_what_an_update_costs_and_what_its_operations_cost(monkeypatch):
-    cheap, dear = experiments.named("smoke-balls4mass-rnn"), experiments.named("smoke-balls4mass-rnem-k8")
-    count = {run.name: campaign.operations(run) / run.training.updates for run in (cheap, dear)}
-    seen = {run.name: speed.Speed(count[run.name], 0.01 + 2e-9 * count[run.name], 5.0) for run in (cheap, dear)}
-    monkeypatch.setattr(speed, "measure", lambda run, *_: seen[run.name])
-    cost = speed.cost([dear, cheap, LSTM], 4.0)
-    assert cost(LSTM) == pytest.approx(5.0 + 0.01 * LSTM.training.updates + 2e-9 * campaign.operations(LSTM))
-    assert speed.cost([cheap], 4.0)(cheap) == pytest.approx(5.0 + 40 * seen[cheap.name].update)
-
-
-def test_speed_is_measured_on_real_updates(one_thread):
-    found = speed.measure(RNN, 0.4, "cpu")  # how fast this machine is decides on the way, so no time is judged here
-    assert found.operations == pytest.approx(campaign.operations(RNN) / RNN.training.updates)
-    assert found.update > 0
-
-
-@pytest.mark.parametrize(
-    ("update", "idle", "expected"),
-    [
-        pytest.param(0.01, 0.05, (0.01, 3.06), id="many updates fit in"),
-        pytest.param(100.0, 0.05, (100.05, 3.0), id="one takes longer than all the time there is"),
-    ],
-)
-def test_speed_tells_updates_from_what_trains_nothing(monkeypatch, update, idle, expected):
-    clock, calls = [7.0], []
-
-    def train(run, *, stop_after, **_):
-        clock[0] += (0.0 if calls else 3.0) + idle + stop_after * update  # videos are made in the first call only
-        calls.append(stop_after)
-
-    monkeypatch.setattr(speed.train, "train", train)
-    monkeypatch.setattr(speed.time, "monotonic", lambda: clock[0])
-    found = speed.measure(RNN, 4.0, "cpu")
-    assert (found.update, found.overhead) == pytest.approx(expected)
-    assert found.operations == pytest.approx(campaign.operations(RNN) / RNN.training.updates)
-    assert clock[0] < 7.0 + 3.0 + 2 * (idle + update) + 4 * 4.0
-
-
-def test_trainings_share_a_gpu_as_long_as_that_is_faster(monkeypatch):
-    together = {1: 100.0, 2: 170.0, 4: 200.0, 8: 205.0}
-    monkeypatch.setattr(speed, "_together", lambda run, number, *_: together[number])
-    monkeypatch.setattr(speed, "uses_gpu", lambda _: True)
-    said = []
-    assert speed.jobs(RNN, 1.0, "cuda", said.append) == 4
-    assert said[0] == "2 trainings at once: 1.70 times the speed of 1"
-    monkeypatch.setattr(speed, "uses_gpu", lambda _: False)
-    assert speed.jobs(RNN, 1.0, "cpu") == speed.cores()
-
-
 # ---------------------------------------------------------------------------------------------------------------- doing
 
 
@@ -377,7 +344,6 @@ def test_the_chapter_of_that_name_is_executed_meanwhile(one, tmp_path):
 
 
 def test_a_failed_training_stops_it_with_its_sentence(one, tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "cost", lambda *_: lambda run: 1.0)
     monkeypatch.setattr(campaign, "train", lambda *_, **__: ["smoke-balls4mass-rnn@0: not finished"])
     monkeypatch.setattr(reproduce, "execute", lambda *_: pytest.fail("chapters were executed"))
     monkeypatch.setattr(profiles, "bring_data", lambda *_: None)

@@ -19,8 +19,8 @@ from rnem.videos.balls import CURTAIN
 
 STRENGTHS = 10.0 ** np.arange(-2, 6)
 """Of the ridge penalty, on standardised inputs."""
-APART = 5
-"""Every so many videos one is kept apart to choose the strength."""
+FOLDS = 5
+"""Parts of the videos, each left out once to choose the strength."""
 GUESSES = occlusion.GUESSES | {"centre": "the curtain's centre"}
 
 
@@ -71,19 +71,19 @@ def moments(share: Float[np.ndarray, "T N M"], some: pd.DataFrame) -> pd.DataFra
 def reader(
     x: Float[np.ndarray, "A S"], y: Float[np.ndarray, "A 2"], video: Int[np.ndarray, " A"]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The ridge regression x -> y of the strength that, learned from the others, fits the videos kept apart best.
+    """The ridge regression x -> y on standardised inputs, of the strength that fits videos left out best.
 
     ValueError where there are too few videos.
     """
-    apart = video % APART == 0
-    if apart.all() or not apart.any():
+    # Imported here, as figures import this module for its labels, and scikit-learn takes a second.
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = min(FOLDS, len(np.unique(video)))
+    if folds < 2:
         raise ValueError("no linear reader can be learned: too few videos have a ball hidden alone")
-    errors = [((_ridge(x[~apart], y[~apart], a)(x[apart]) - y[apart]) ** 2).mean() for a in STRENGTHS]
-    return _ridge(x, y, STRENGTHS[int(np.argmin(errors))])
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, strength: float) -> Callable[[np.ndarray], np.ndarray]:
-    mean, scale, level = x.mean(0), x.std(0) + 1e-6, y.mean(0)
-    z = (x - mean) / scale
-    weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - level))
-    return lambda new: (new - mean) / scale @ weights + level
+    splits = list(GroupKFold(folds).split(x, groups=video))
+    ridge = RidgeCV(STRENGTHS, cv=splits, scoring="neg_mean_squared_error")
+    return make_pipeline(StandardScaler(), ridge).fit(x, y).predict

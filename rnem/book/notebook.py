@@ -206,12 +206,8 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     import nbformat
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = files.temporary_name(path)
-    try:
-        temporary.write_text(nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
+    files.replace_file(path, text.encode())
 
 
 def publish_figures(drawn: Path, figures: Path, name: str) -> None:

@@ -257,7 +257,7 @@ class Reproduce:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     jobs: int | None = None
-    """Runs, and then chapters, at the same time; without it one a CPU core, or as many as a GPU gains by."""
+    """Runs, and then chapters, at the same time; without it one a CPU core."""
     seeds: int | None = None
     """At most so many seeds of each model; without it all of the campaign."""
     dry_run: bool = False

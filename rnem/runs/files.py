@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,46 +127,19 @@ def read_manifest(path: Path, allowed: tuple[str, ...]) -> dict:
         raise RunError(f"{MANIFEST} is truncated or edited: it is not JSON") from None
     if not good:
         raise RunError(f"{MANIFEST} was edited: its digest does not match")
-    if not _is_complete(manifest):
+    try:
+        whole = all(isinstance(entry["bytes"], int) and entry["sha256"] for entry in manifest["files"].values())
+    except (AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole or not isinstance(manifest.get("updates"), int) or not 0 <= manifest["updates"] < 2**63:
         raise RunError(f"{MANIFEST} lacks the number of updates, or the size or hash of a file")
     if strange := set(manifest["files"]) - set(allowed):
         raise RunError(f"{MANIFEST} names {min(strange)!r}, which is no file of a run")
     return manifest
 
 
-def _is_complete(manifest: dict) -> bool:
-    files = manifest.get("files")
-    return (
-        isinstance(manifest.get("updates"), int)
-        and 0 <= manifest["updates"] < 2**63
-        and isinstance(files, dict)
-        and all(isinstance(entry, dict) for entry in files.values())
-        and all(isinstance(entry.get("bytes"), int) and "sha256" in entry for entry in files.values())
-    )
-
-
 def _digest(manifest: dict) -> str:
     return hashlib.sha256(canonical({k: v for k, v in manifest.items() if k != "digest"}).encode()).hexdigest()
-
-
-def folder_problems(
-    path: Path, manifest: dict, required: tuple[str, ...], optional: tuple[str, ...], hashed: Container[str]
-) -> list[str]:
-    """What is wrong with the files of a sealed folder, a sentence each; an optional one may be absent.
-
-    Of a file that is not among those to be ``hashed`` only the size is compared.
-    """
-    files = manifest["files"]
-    problems = [file_problem(path, name, files.get(name), name in hashed) for name in required]
-    for name in optional:
-        if name in files and (path / name).exists():
-            problems.append(file_problem(path, name, files[name], name in hashed))
-    return [problem for problem in problems if problem]
-
-
-def unnamed_files(path: Path, manifest: dict) -> list[str]:
-    """Names of what lies in a sealed folder beside its own files; nothing is read from there, so it does no harm."""
-    return sorted({item.name for item in path.iterdir()} - {*manifest["files"], MANIFEST})
 
 
 def file_problem(path: Path, name: str, expected: dict | None, hashed: bool = True) -> str | None:
@@ -205,12 +178,13 @@ def write_folder(target: Path, files: Mapping[str, bytes], is_good: Callable[[Pa
                 temporary.mkdir()
                 for name, data in files.items():
                     write_file(temporary / name, data)
-                sync_folder(temporary)
-                _set_aside(target)
+                sync(temporary)
+                if target.exists():
+                    set_aside(target, "was broken; it is now {aside}, and a new run takes its place")
                 os.rename(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            sync_folder(target.parent)
+            sync(target.parent)
 
 
 def sweep_folder(root: Path) -> list[Path]:
@@ -230,12 +204,6 @@ def lock_file(path: Path) -> Path:
     return locks / f"{path.name.removeprefix('.')}.lock"
 
 
-def _set_aside(target: Path) -> None:
-    if not target.exists():
-        return
-    set_aside(target, "was broken; it is now {aside}, and a new run takes its place")
-
-
 def set_aside(target: Path, said: str) -> None:
     """Rename a broken folder to a hidden one, and warn of it with the sentence ``said``."""
     aside = next(p for n in range(10**6) if not (p := target.parent / f".broken-{n}-{target.name}").exists())
@@ -248,39 +216,41 @@ def set_aside(target: Path, said: str) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write, and wait until it is on the disk."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
+    sync(path)
 
 
-def temporary_name(path: Path) -> Path:
-    """Where a file is written before it is moved to ``path``: a name of this writer's own, as there may be others.
+def replace_file(path: Path, data: bytes) -> None:
+    """Make a file appear, or replace an older one, in one step."""
+    with replacing(path) as temporary:
+        write_file(temporary, data)
 
-    What writers that were killed left there an hour ago or earlier is removed.
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name of this writer's own beside ``path``; what is written there takes the place of ``path`` in one step.
+
+    Where the block raises, ``path`` is as it was, and nothing is left. What writers that were killed left an hour ago
+    or earlier is removed.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):  # gone meanwhile
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Make a file appear, or replace an older one, in one step."""
-    temporary = temporary_name(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        write_file(temporary, data)
+        yield temporary
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Make a rename in this folder last through a power cut, where the system can."""
-    with contextlib.suppress(OSError):
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk, or, where the system can, the names in a folder: they last a power cut."""
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -34,7 +34,6 @@ from rnem.runs.files import (
     MANIFEST,
     canonical,
     file_problem,
-    folder_problems,
     lock_file,
     pack,
     portable,
@@ -42,7 +41,6 @@ from rnem.runs.files import (
     seal,
     set_aside,
     sweep_folder,
-    unnamed_files,
     unpack,
     write_folder,
     writing,
@@ -228,7 +226,8 @@ def strangers(path: Path | str) -> list[str]:
 
     RunError where the manifest cannot be read.
     """
-    return unnamed_files(Path(path), read_manifest(Path(path), allowed=(*REQUIRED, TRUNK)))
+    named = read_manifest(Path(path), allowed=(*REQUIRED, TRUNK))["files"]
+    return sorted({item.name for item in Path(path).iterdir()} - {*named, MANIFEST})
 
 
 def verify(path: Path | str) -> list[str]:
@@ -299,7 +298,11 @@ def _inspect(path: Path, hashed: tuple[str, ...]) -> tuple[Run | None, list[str]
         return None, ["there is no such run"]
     try:
         manifest = read_manifest(path, allowed=(*REQUIRED, TRUNK))
-        problems = folder_problems(path, manifest, REQUIRED, optional=(TRUNK,), hashed=hashed)
+        files = manifest["files"]
+        checked = [file_problem(path, name, files.get(name), name in hashed) for name in REQUIRED]
+        if TRUNK in files and (path / TRUNK).exists():
+            checked.append(file_problem(path, TRUNK, files[TRUNK], TRUNK in hashed))
+        problems = [problem for problem in checked if problem]
         if any(CONFIG in problem for problem in problems):
             return None, problems
         config = from_dict(json.loads((path / CONFIG).read_bytes()))

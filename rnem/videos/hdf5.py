@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from rnem.errors import VideoError, printable, reading
 from rnem.paths import plain_file
+from rnem.runs import files
 from rnem.videos.videos import PER_SEQUENCE, Videos
 
 SPLITS = ("training", "validation", "test")
@@ -49,9 +49,8 @@ def write(videos_by_split: Mapping[str, Videos | Iterable[Videos]], path: str | 
         raise VideoError(
             f"cannot write {path}: {unknown[0] if unknown else 'nothing'!r} is not one of {', '.join(SPLITS)}"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _Disk(temporary) as disk:
+        with files.replacing(path) as temporary, _Disk(temporary) as disk:
             # From the earliest version that can, so that older readers can too.
             with h5py.File(disk, "w", libver=("earliest", "v110")) as file:
                 for split, videos in videos_by_split.items():
@@ -59,14 +58,9 @@ def write(videos_by_split: Mapping[str, Videos | Iterable[Videos]], path: str | 
                         _append(file.require_group(split), piece)
                         disk.check()
             disk.check()
-            os.fsync(disk.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror if path.parent.is_dir() else f"there is no folder {path.parent}"
         raise VideoError(f"cannot write {path}: {reason}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 class _Disk(io.FileIO):

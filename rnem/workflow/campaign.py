@@ -117,26 +117,18 @@ def compared() -> set[str]:
     }
 
 
-def plan(
-    profile: str,
-    root: Path | None = None,
-    *,
-    wanted: Iterable[RunConfig] | None = None,
-    cost: Callable[[RunConfig], float] | None = None,
-) -> list[Planned]:
+def plan(profile: str, root: Path | None = None, *, wanted: Iterable[RunConfig] | None = None) -> list[Planned]:
     """The campaign's runs (or those ``wanted``), each with whether it is finished and its cost on one thread.
 
-    ``cost`` gives the seconds of a run that is not; without it they are its operations at the speed of finished runs.
+    The cost of a run that is not finished is its operations at the speed of finished runs.
     """
-    speed = _speed(root) if cost is None else None
-    cost = cost or (lambda run: operations(run) / speed(run))
-    planned = []
+    speed, planned = _speed(root), []
     for each in configs(profile) if wanted is None else wanted:
         try:
             run, problem = store.finished(each, root), ""
         except errors.RunError as error:
             run, problem = None, str(error)
-        seconds = (run.number("wall_seconds") or 0.0) if run else 0.0 if problem else cost(each)
+        seconds = (run.number("wall_seconds") or 0.0) if run else 0.0 if problem else operations(each) / speed(each)
         planned.append(Planned(each, run is not None, seconds, problem))
     return planned
 

@@ -1,29 +1,23 @@
-"""The command line as child processes of this one, several at a time, with which they end.
-
-They are forked from a server that has imported torch and what trainings and chapters need, so that each begins at once
-instead of after five seconds of imports (on Linux; elsewhere each imports them anew). A command that is killed takes
-them along, so that it finds their locks free when it is given again.
-"""
+"""Several commands of ``rnem`` in parallel, each a process of its own; they end when this process ends."""
 
 from __future__ import annotations
 
-import functools
-import multiprocessing
-import multiprocessing.connection
 import os
-import runpy
-import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 Task = TypeVar("Task")
-_PRELOADED = ["rnem.cli.main", "rnem.training.train", "rnem.book.chapters", "papermill"]
-"""What every child finds imported; none of it may touch a GPU, since that cannot be forked."""
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
@@ -34,69 +28,40 @@ def run(
     The problem is one line, "" where there is none; standard output is thrown away. ``variables``: of the children's
     environment, beside or instead of this process'. Whatever ends this generator ends the children too.
     """
-    waiting, running = list(tasks), {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                child = _Child(command(waiting[0]), variables)
-                running[child.process.sentinel] = waiting.pop(0), child
-            for sentinel in multiprocessing.connection.wait(running):
-                task, child = running.pop(sentinel)
-                yield task, child.problem(), time.monotonic() - child.begun
-    finally:
-        for _, child in running.values():
-            child.process.terminate()
-        for _, child in running.values():
-            child.process.join()  # its locks are free when this one ends
+    environment = {**os.environ, **variables, "RNEM_ENDS_WITH_ITS_INPUT": "1"}  # see rnem.__main__
+    running: set[subprocess.Popen] = set()
+    stopped = threading.Event()
+
+    def work(task: Task) -> tuple[Task, str, float]:
+        begun, words = time.monotonic(), [sys.executable, "-m", "rnem", *command(task)]
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, env=environment
+            ) as process,
+        ):
+            running.add(process)
+            if stopped.is_set():  # this one began while the others were being ended
+                process.terminate()
+            code = process.wait()
+            running.discard(process)
+            errors.seek(0)
+            return task, _problem(code, errors.read().decode(errors="replace")), time.monotonic() - begun
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(work, task) for task in tasks]):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stopped.set()
+            for process in list(running):
+                process.terminate()  # its locks are free when the pool's threads have waited for it
 
 
-class _Child:
-    """A command in a process of its own."""
-
-    def __init__(self, arguments: list[str], variables: dict[str, str]) -> None:
-        self.begun = time.monotonic()
-        self.errors = tempfile.NamedTemporaryFile(prefix="rnem-errors-")  # noqa: SIM115, it goes with this object
-        environment = dict(os.environ) | variables
-        self.process = _context().Process(target=_work, args=(arguments, environment, os.getcwd(), self.errors.name))
-        self.process.start()
-
-    def problem(self) -> str:
-        """What went wrong with the process that ended, or ""."""
-        self.process.join()
-        code = self.process.exitcode
-        if code == 0:
-            return ""
-        if code < 0:
-            return f"its process was killed by signal {-code}"
-        lines = Path(self.errors.name).read_text(errors="replace").splitlines()
-        return next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}, and no message")
-
-
-@functools.cache
-def _context() -> multiprocessing.context.BaseContext:
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return context
-
-
-def _work(arguments: list[str], environment: dict[str, str], folder: str, errors: str) -> None:
-    """In the new process."""
-    threading.Thread(target=_follow, daemon=True).start()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    for path, number in ((os.devnull, 1), (errors, 2)):
-        os.dup2(os.open(path, os.O_WRONLY), number)
-    from tqdm import tqdm
-
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
-    sys.argv = ["rnem", *arguments]
-    runpy.run_module("rnem", run_name="__main__")  # as python -m rnem does
-
-
-def _follow() -> None:
-    """Wait for the end of the process that started this one, and end too."""
-    multiprocessing.parent_process().join()
-    os.kill(os.getpid(), signal.SIGKILL)
+def _problem(code: int, said: str) -> str:
+    """Return what a process that ended with this code said was wrong, or ""."""
+    if code < 0:
+        return f"its process was killed by signal {-code}"
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+    return "" if code == 0 else last or f"exit code {code}, and no message"

@@ -24,45 +24,47 @@ from rnem.book.parameters import Chosen
 from rnem.errors import UserError
 from rnem.runs.config import RunConfig
 from rnem.runs.experiments import RUNS
-from rnem.workflow import campaign, processes, profiles, speed
+from rnem.workflow import campaign, processes, profiles
 
-MEASURED = {"smoke": 4.0, "laptop": 60.0, "long": 60.0, "paper": 60.0}
-"""Seconds for which training on a GPU is measured before it begins."""
 ESTIMATED = "times of training are estimated from its operations, at the speed of the finished runs on one CPU thread"
-"""Said of a plan for which nothing was measured."""
+"""Said of a plan that trains something; while it trains, the estimate is corrected from the runs that end."""
 BUILD_SECONDS = 60
 """Of the pages: what it takes on two cores; only the estimate knows it."""
 
 
 @dataclasses.dataclass(frozen=True)
+class Page:
+    """A chapter of a plan."""
+
+    name: str
+    is_fresh: bool
+    """By the rule of ``rnem chapter``, as long as the runs that it needs are not trained."""
+    seconds: float
+    """What its published notebook took."""
+    needs: list[str]
+    """Labels of the runs that are not finished and that it may show."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a reproduction has to do, and what it will cost on this machine."""
+    """What a reproduction has to do, as data: :func:`run` and workflow/cluster/Snakefile both read it."""
 
-    root: Path
-    """The book's sources."""
     runs: list[campaign.Planned]
-    chapters: list[tuple[chapters.Status, float]]
-    """Each with the seconds that its published notebook took."""
-    jobs: int
+    pages: list[Page]
 
-    def missing(self) -> list[campaign.Planned]:
+    def to_train(self) -> list[campaign.Planned]:
         return [each for each in self.runs if each.state == "missing"]
 
-    def stale(self) -> list[tuple[chapters.Status, float]]:
-        """Chapters that are out of date, by the rule of ``rnem chapter``."""
-        return [(status, seconds) for status, seconds in self.chapters if status.state != "fresh"]
+    def to_execute(self) -> list[Page]:
+        """Chapters that are out of date, and then those that are fresh until a run that they show is trained."""
+        due = [page for page in self.pages if not page.is_fresh or page.needs]
+        return sorted(due, key=lambda page: page.is_fresh)
 
-    def later(self) -> list[tuple[chapters.Status, float]]:
-        """Chapters that are fresh until a run that they show, and that is missing, is trained."""
-        names = [each.config.name for each in self.missing()]
-        fresh = [(status, seconds) for status, seconds in self.chapters if status.state == "fresh"]
-        return [pair for pair in fresh if any(_shows(pair[0].chapter, name) for name in names)]
-
-    def seconds(self) -> float:
-        """Wall time with ``jobs`` at once."""
-        work = sum(each.seconds for each in self.missing())
-        work += sum(seconds for _, seconds in self.stale() + self.later())
-        return work / self.jobs + BUILD_SECONDS
+    def graph(self) -> dict:
+        """``runs``: run that is not finished -> seconds; ``chapters``: chapter to execute -> those that it needs."""
+        # A broken run is among them: its training says what to do.
+        runs = {each.label: each.seconds for each in self.runs if not each.finished}
+        return {"runs": runs, "chapters": {page.name: page.needs for page in self.to_execute()}}
 
 
 def run(
@@ -74,24 +76,21 @@ def run(
     say: Callable[[str], None] = print,
 ) -> int:
     """Reproduce a profile's book: exit code 0, or 1 where a run or a chapter failed, of which it says why."""
-    begun = time.monotonic()
-    with profiles.trial(out, chosen) as root:
-        todo = plan(root, chosen, jobs or speed.cores())
-        if todo.missing() and not dry_run and speed.uses_gpu(chosen.device):
-            todo = _measured(todo, chosen, jobs, say)
-        elif todo.missing():  # on a CPU a measurement would take minutes, and decide nothing but the estimate
-            say(ESTIMATED)
-        describe(todo, say)  # it reads the chapters of a trial, which are gone afterwards
+    begun, jobs = time.monotonic(), jobs or processes.cores()
     if dry_run:
+        with profiles.trial(out, chosen) as root:
+            describe(plan(root, chosen), jobs, say)
         return 0
     root = profiles.sources(out, chosen)
     with alone(root):
+        todo = plan(root, chosen)
+        describe(todo, jobs, say)
         profiles.bring_data(root, say)
-        failed = campaign.train(todo.runs, todo.jobs, accelerator=chosen.device, say=say)
+        failed = campaign.train(todo.runs, jobs, accelerator=chosen.device, say=say)
         trained = time.monotonic()
         if not failed:
-            stale = sorted(plan(root, chosen, todo.jobs).stale(), key=lambda pair: -pair[1])  # the longest first
-            failed = execute([status.chapter.name for status, _ in stale], root, todo.jobs, say)
+            longest_first = sorted(todo.to_execute(), key=lambda page: -page.seconds)
+            failed = execute([page.name for page in longest_first], root, jobs, say)
         if failed:
             say(f"{len(failed)} failed; what was finished stays, and the same command goes on from there")
             return 1
@@ -103,36 +102,26 @@ def run(
     return 0
 
 
-def _measured(todo: Plan, chosen: Chosen, jobs: int | None, say: Callable[[str], None]) -> Plan:
-    """The plan with costs measured on this machine's GPU, and as many trainings at once as that gains by."""
-    configs, seconds = [each.config for each in todo.missing()], MEASURED[chosen.profile]
-    say(f"measuring for about {seconds:.0f} s how fast this machine trains")
-    cost = speed.cost(configs, seconds, chosen.device)
-    costed = [
-        each if each.state != "missing" else dataclasses.replace(each, seconds=cost(each.config)) for each in todo.runs
-    ]
-    jobs = jobs or speed.jobs(configs[0], seconds, chosen.device, say)
-    return dataclasses.replace(todo, runs=costed, jobs=jobs)
-
-
-def describe(todo: Plan, say: Callable[[str], None] = print) -> None:
+def describe(todo: Plan, jobs: int, say: Callable[[str], None] = print) -> None:
     """Say what there is to do, and what it costs."""
-    missing, stale, later = todo.missing(), todo.stale(), todo.later()
-    for each in missing:
+    runs, pages = todo.to_train(), todo.to_execute()
+    if runs:
+        say(ESTIMATED)
+    for each in runs:
         say(f"  train    {each.label:42} {_time(each.seconds)}")
     for each in todo.runs:
         if each.state == "broken":
             say(f"  broken   {each.label}: {each.problem}")
-    for status, seconds in stale:
-        say(f"  execute  {status.chapter.name:42} {_time(seconds) if seconds else ''}".rstrip())
-    for status, seconds in later:
-        say(f"  execute  {status.chapter.name:42} {_time(seconds):8} fresh until the runs above are trained")
-    training, chapters = sum(each.seconds for each in missing), sum(seconds for _, seconds in stale + later)
-    because = f", {len(later)} of them because of these runs" if later else ""
+    for page in pages:
+        until = "fresh until the runs above are trained" if page.is_fresh else ""
+        say(f"  execute  {page.name:42} {_time(page.seconds) if page.seconds or until else '':8} {until}".rstrip())
+    training, chapters = (sum(each.seconds for each in steps) for steps in (runs, pages))
+    later = sum(page.is_fresh for page in pages)
+    because = f", {later} of them because of these runs" if later else ""
     say(
-        f"{len(missing)} of {len(todo.runs)} runs to train ({_time(training)}), {len(stale + later)} of "
-        f"{len(todo.chapters)} chapters to execute ({_time(chapters)}{because}), the book to build: "
-        f"{todo.jobs} at a time, {_time(todo.seconds())}"
+        f"{len(runs)} of {len(todo.runs)} runs to train ({_time(training)}), {len(pages)} of "
+        f"{len(todo.pages)} chapters to execute ({_time(chapters)}{because}), the book to build: "
+        f"{jobs} at a time, {_time((training + chapters) / jobs + BUILD_SECONDS)}"
     )
 
 
@@ -146,26 +135,17 @@ def _time(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- planning
 
 
-def plan(root: Path, chosen: Chosen, jobs: int, cost: Callable[[RunConfig], float] | None = None) -> Plan:
-    """What is to be done for the book in ``root``; ``cost`` as in rnem.workflow.campaign.plan."""
-    planned = campaign.plan(chosen.profile, wanted=wanted(root, chosen), cost=cost)
-    original = {each.name: each for each in chapters.chapters()}
-    states = [(status, _seconds(original.get(status.chapter.name))) for status in chapters.status(root)]
-    return Plan(root, planned, states, jobs)
+def plan(root: Path, chosen: Chosen) -> Plan:
+    """Return what is to be done for the book in ``root``: what to train, what to execute, and what each needs."""
+    runs = campaign.plan(chosen.profile, wanted=wanted(root, chosen))
+    published = {each.name: each for each in chapters.chapters()}
 
+    def page(status: chapters.Status) -> Page:
+        chapter = status.chapter
+        needs = [each.label for each in runs if not each.finished and _shows(chapter, each.config.name)]
+        return Page(chapter.name, status.state == "fresh", _seconds(published.get(chapter.name)), needs)
 
-def graph(out: Path, chosen: Chosen) -> dict:
-    """What is to be done as a graph, for a workflow engine (workflow/cluster/Snakefile), in an edition laid out for it.
-
-    ``runs``: missing run -> seconds; ``chapters``: chapter to execute -> the missing runs that it may show.
-    """
-    todo = plan(profiles.sources(out, chosen), chosen, 1)
-    wanting = [each for each in todo.runs if not each.finished]  # a broken one too: its training says what to do
-    shown = {
-        status.chapter.name: [each.label for each in wanting if _shows(status.chapter, each.config.name)]
-        for status, _ in todo.stale() + todo.later()
-    }
-    return {"runs": {each.label: each.seconds for each in wanting}, "chapters": shown}
+    return Plan(runs, [page(status) for status in chapters.status(root)])
 
 
 def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:
@@ -213,7 +193,7 @@ def alone(root: Path) -> Iterator[None]:
 
 def execute(names: Iterable[str], root: Path, jobs: int, say: Callable[[str], None] = print) -> list[str]:
     """Execute chapters, ``jobs`` at a time, each by a process of its own; what failed, a sentence each."""
-    variables = {"RNEM_BOOK": str(root.resolve()), "OMP_NUM_THREADS": str(max(speed.cores() // jobs, 1))}
+    variables = {"RNEM_BOOK": str(root.resolve()), "OMP_NUM_THREADS": str(max(processes.cores() // jobs, 1))}
     failed = []
     with contextlib.closing(processes.run(names, jobs, lambda name: ["chapter", name], variables)) as ended:
         for name, problem, seconds in ended:
