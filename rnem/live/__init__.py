@@ -72,6 +72,8 @@ def still(run: Run) -> bytes:
     """Return a PNG for who does not play: a test video, the prediction and the grouping at six times."""
     import io
 
+    import matplotlib.pyplot as plt
+
     from rnem import figures
     from rnem.evaluation import evaluate
     from rnem.videos import datasets
@@ -85,7 +87,7 @@ def still(run: Run) -> bytes:
     figure = figures.film_strip(truth, best, grouping, (0, 2, 5, 10, 19, 29), label=label)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
-    figures.plt.close(figure)
+    plt.close(figure)
     return picture.getvalue()
 
 
