@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from rnem.figures.films import Film
 from rnem.runs.files import replace_file
 from rnem.runs.provenance import environment
 from rnem.runs.store import Run
@@ -28,32 +29,38 @@ class Picture:
 
 
 def save(
-    figure: plt.Figure | bytes,
+    figure: plt.Figure | bytes | Film,
     name: str,
     *,
     runs: Iterable[Run] = (),
-    alt: str,
+    alt: str = "",
     caption: str = "",
     show: str = "svg",
     folder: Path | str | None = None,
 ) -> Picture:
-    """Write figures/<name>.svg, .png and .json (runs, commit, command, alt text); a GIF's bytes: .gif and .json.
+    """Write figures/<name>.svg, .png and .json (runs, commit, command, alt text); a GIF's bytes: .gif and .json;
+    a film, which has its alt text and caption itself: its frames as .png and .json.
 
     Returns what the cell shows (``show``: "svg" for curves, "png" for rows of frames). Nothing is written where the
     chapter is run by hand (no ``folder``, no $RNEM_FIGURES), so that a trial never replaces a published figure. Files
     are replaced whole, and equal inputs give equal bytes. ValueError for an empty alt text.
     """
+    alt = figure.alt if isinstance(figure, Film) else alt
     if not alt.strip():
         raise ValueError(f"figure {name} needs an alt text: what a reader who cannot see it should know")
-    files = {"gif": figure} if isinstance(figure, bytes) else {kind: _render(figure, kind) for kind in ("svg", "png")}
-    if not isinstance(figure, bytes):
+    if isinstance(figure, plt.Figure):
+        files = {kind: _render(figure, kind) for kind in ("svg", "png")}
         plt.close(figure)  # else the notebook would show it a second time
+    else:
+        files = {"png": figure.sheet} if isinstance(figure, Film) else {"gif": figure}
     folder = folder or os.environ.get("RNEM_FIGURES")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for kind, data in files.items():
             replace_file(Path(folder) / f"{name}.{kind}", data)
         replace_file(Path(folder) / f"{name}.json", _sidecar(name, runs, alt, caption, sorted(files)))
+    if isinstance(figure, Film):
+        return Picture("text/html", figure.html, name, alt, "")
     kind = "gif" if "gif" in files else show
     data = files[kind].decode() if kind == "svg" else base64.b64encode(files[kind]).decode()
     return Picture(f"image/{'svg+xml' if kind == 'svg' else kind}", data, name, alt, caption)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import seaborn as sns
 
-from rnem.figures.save import save as save
 from rnem.model.config import MODEL_LABELS
 
 WIDTH = 7.2

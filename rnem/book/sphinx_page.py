@@ -1,0 +1,62 @@
+"""Sphinx extension: the head of every page: what it is about, for search engines and links, and no script it has no use for.
+
+Thebe, which Jupyter Book loads on every page, runs cells on a server that this book has none of, and declares a name
+twice; MathJax (2 MB) is loaded where there is mathematics.
+"""
+
+from __future__ import annotations
+
+import html
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+LONGEST = 180
+"""Letters of a description."""
+CARD = "card.png"
+"""In the folder _static: the picture that goes with a link to the book."""
+
+
+def head(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Take out scripts and styles that a page does not use, and say what the page is about."""
+    body = context.get("body", "")
+    context["script_files"] = [each for each in context["script_files"] if _used(each, body)]
+    context["css_files"] = [each for each in context["css_files"] if "sphinx-thebe" not in str(each)]
+    if doctree is None:
+        return
+    title = context.get("title") or app.config.html_title
+    said = {"og:type": "article", "og:title": title, "og:site_name": app.config.html_title}
+    tags = ""
+    if text := description(doctree):
+        tags, said["og:description"] = f'<meta name="description" content="{html.escape(text)}">\n', text
+    if app.config.html_baseurl:  # the picture of a link needs a whole address
+        said |= {
+            "og:image": f"{app.config.html_baseurl.rstrip('/')}/_static/{CARD}",
+            "twitter:card": "summary_large_image",
+        }
+    tags += "\n".join(f'<meta property="{name}" content="{html.escape(str(value))}">' for name, value in said.items())
+    context["metatags"] = f"{context.get('metatags', '')}\n{tags}"
+
+
+def _used(script: object, body: str) -> bool:
+    text = f"{getattr(script, 'filename', '')} {getattr(script, 'attributes', '')}"
+    if "thebe" in text:
+        return False
+    return 'class="math' in body or not any(name in text for name in ("tex-svg.js", "window.MathJax"))
+
+
+def description(doctree: nodes.document) -> str:
+    """The first sentences of a page outside boxes, as many as LONGEST admits; "" where it has no text."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        if isinstance(paragraph.parent, nodes.section) and (text := " ".join(paragraph.astext().split())):
+            if len(text) <= LONGEST:
+                return text
+            cut = text[:LONGEST]
+            end = max(cut.rfind(". "), cut.rfind("? "))
+            return cut[: end + 1] if end > 60 else cut[: cut.rfind(" ")] + " …"
+    return ""
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("html-page-context", head, priority=900)  # after all who add scripts
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

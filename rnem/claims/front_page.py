@@ -1,0 +1,252 @@
+"""The first page: what was found in five sentences, a film, a tile for each claim, and where to go on.
+
+Every number comes from finished runs. The sentences say what was measured and hold whatever the numbers are; words that
+judge are the verdicts of rnem.claims.rules alone.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+
+from rnem import figures
+from rnem.claims.rules import Measure, Verdict
+from rnem.evaluation import evaluate
+from rnem.evaluation.metrics import interval
+from rnem.model.config import MODEL_LABELS
+from rnem.runs.store import Run
+from rnem.videos.datasets import fixed
+
+PAPER = "https://arxiv.org/abs/1802.10353"
+SITE = "https://sites.google.com/view/r-nem-gifs"
+CODE = "https://github.com/sjoerdvansteenkiste/Relational-NEM"
+MARKS: dict[Verdict, str] = {
+    "replicated": "✓",
+    "partly replicated": "◐",
+    "inconclusive": "?",
+    "not replicated": "✗",
+    "not tested at this scale": "–",
+}
+SHORT = {
+    "accuracy": "Predicts bouncing balls better",
+    "relational": "Interaction lowers the relational loss",
+    "components": "More components, better grouping",
+    "grouping": "One component follows one object",
+    "extrapolation": "Works on six to eight balls",
+    "attention": "Needs attention, most with many balls",
+    "occlusion": "Keeps a ball behind a curtain",
+    "simulation": "Imagines longer than the others",
+    "atari": "Predicts and groups Space Invaders",
+    "efficiency": "Learns from fewer sequences",
+    "identity": "Without interaction it is N‑EM",
+}
+"""Each claim in at most six words."""
+DOORS = {
+    "See it": ("../play.html", 2, "Throw balls into a box, and watch what each component makes of them."),
+    "Judge it": ("scorecard.html", 10, "Every claim with its rule, its seeds, their number and ours."),
+    "Run it": ("reproduce.html", 15, "Install, train a small network, make a page of this book again."),
+}
+"""Where to go on: name -> page, minutes that it takes, what one gets."""
+
+Measuring = Callable[[str, Measure], dict[int, float]]
+
+
+# ------------------------------------------------------------------------------------------------------------- findings
+
+
+def findings(measure: Measuring, mended: Mapping[int, tuple[float, float]]) -> list[str]:
+    """Five sentences in HTML; one whose runs are not there is left out.
+
+    ``measure`` gives one number per seed (rnem.claims.measured.measurer). ``mended`` is of R-NEM trained with five
+    components and run with eight on six to eight balls: seed -> BCE with the sum of effects, and with their mean.
+    """
+    sentences = (
+        _accuracy(measure), _contacts(measure), _grouping(measure), _extrapolation(measure, mended), _curtain(measure)
+    )  # fmt: skip
+    return [sentence for sentence in sentences if sentence]
+
+
+def _accuracy(measure: Measuring) -> str:
+    bce = {model: measure(model, Measure("bce")) for model in ("rnem-k5", "lstm", "nem-k5", "rnn")}
+    seeds = set.intersection(*(set(values) for values in bce.values()))
+    if not seeds:
+        return ""
+    best = sum(min(bce, key=lambda model: bce[model][seed]) == "rnem-k5" for seed in seeds)
+    others = ", ".join(f"{_label(m)} <b>{_mean(bce[m], seeds)}</b>" for m in ("lstm", "nem-k5", "rnn"))
+    return (
+        f"Of four models R-NEM predicts the next frame of four balls best in <b>{best} of {len(seeds)}</b> seeds: "
+        f"<b>{_mean(bce['rnem-k5'], seeds)}</b> nats; {others}."
+    )
+
+
+def _contacts(measure: Measuring) -> str:
+    shares = []
+    for quantity in ("relational", "bce"):
+        ours, theirs = (measure(model, Measure(quantity)) for model in ("rnem-k5", "nem-k5"))
+        if not (both := sorted(ours.keys() & theirs.keys())):
+            return ""
+        shares.append(100 * (1 - np.exp(np.mean([np.log(ours[seed] / theirs[seed]) for seed in both]))))
+    at, whole = (f"<b>{abs(share):.0f} % {'below' if share >= 0 else 'above'}</b>" for share in shares)
+    return (
+        f"Where balls collide its loss is {at} that of N-EM, which has no interaction; on whole frames it is {whole}."
+    )
+
+
+def _grouping(measure: Measuring) -> str:
+    five, eight = (measure(model, Measure("ari")) for model in ("rnem-k5", "rnem-k8"))
+    if not five:
+        return ""
+    more = f", and <b>{_mean(eight)}</b> with eight" if eight else ""
+    return (
+        f"With five components the grouping of the balls' pixels has an adjusted Rand index of <b>{_mean(five)}</b>{more} "
+        "(1 is perfect, chance is 0)."
+    )
+
+
+def _extrapolation(measure: Measuring, mended: Mapping[int, tuple[float, float]]) -> str:
+    lstm = measure("lstm", Measure("bce", "balls678mass", components=8))
+    if not mended or not lstm:
+        return ""
+    summed, averaged = (", ".join(f"{mended[seed][side]:.0f}" for seed in sorted(mended)) for side in (0, 1))
+    return (
+        f"Run with eight components on six to eight balls it has <b>{summed}</b> nats by seed; if the effects of the "
+        f"others are averaged and not summed, <b>{averaged}</b> (LSTM <b>{_mean(lstm)}</b>)."
+    )
+
+
+def _curtain(measure: Measuring) -> str:
+    what = Measure("returned", "balls3curtain", last=50)
+    ours, theirs = (measure(model, what) for model in ("rnem-k5", "lstm"))
+    if not ours or not theirs:
+        return ""
+    return (
+        f"Of the balls that come out from behind a curtain it predicts <b>{100 * np.mean(list(ours.values())):.0f} %</b>"
+        f" where they appear; the LSTM <b>{100 * np.mean(list(theirs.values())):.0f} %</b>."
+    )
+
+
+def _label(model: str) -> str:
+    return MODEL_LABELS[model.partition("-")[0]]
+
+
+def _mean(values: Mapping[int, float], seeds: Iterable[int] | None = None) -> str:
+    mean = interval([values[seed] for seed in (values if seeds is None else seeds)])[0]
+    return f"{mean:.1f}" if abs(mean) >= 10 else f"{mean:.2f}"
+
+
+# --------------------------------------------------------------------------------------------------------------- pieces
+
+
+def newest(first: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
+    """A row per claim of two scorecards: the later campaign's where it has tested the claim, else the first's."""
+    tested = later[later["verdict"] != "not tested at this scale"] if len(later) else later
+    rows = {row["claim"]: row for table in (first, tested) for row in table.to_dict("records")}
+    return pd.DataFrame(rows.values())
+
+
+def tiles(table: pd.DataFrame) -> str:
+    """A link per claim: the mark and the word of its verdict, and the claim in at most six words."""
+    items = "".join(
+        f'<li><a href="{row["chapter"]}.html" class="tile {row["verdict"].split()[0]}">'
+        f'<span class="tile-verdict"><span aria-hidden="true">{MARKS[row["verdict"]]}</span> {_word(row["verdict"])}'
+        f'</span><span class="tile-claim">{html.escape(SHORT[row["claim"]])}</span></a></li>'
+        for row in table.to_dict("records")
+    )
+    return f'<ul class="tiles" aria-label="The claims and their verdicts">{items}</ul>'
+
+
+def _word(verdict: Verdict) -> str:
+    return "not tested" if verdict.startswith("not tested") else verdict
+
+
+def doors() -> str:
+    """Where to go on, each with its minutes."""
+    items = "".join(
+        f'<a class="door" href="{page}"><b>{name}</b> <span class="door-minutes">{minutes} min</span>'
+        f"<span>{what}</span></a>"
+        for name, (page, minutes, what) in DOORS.items()
+    )
+    return f'<nav class="doors" aria-label="Where to go on">{items}</nav>'
+
+
+def buttons(runs: Iterable[Run], address: str = "") -> str:
+    """Links to the authors' work and to this one's, how to cite both, and the version and date of what is shown."""
+    newest_run = max((run.manifest["created"] for run in runs), default="")[:10]
+    links = {
+        "paper": PAPER,
+        "poster and films": SITE,
+        "authors’ code": CODE,
+        "their films, measured": "authors.html",
+        "this code": address or "../code/rnem.model.em.html",
+    }
+    items = "".join(f'<a class="button" href="{html.escape(url)}">{name}</a>' for name, url in links.items())
+    version = metadata.version("rnem")
+    cite = f'<details class="cite"><summary class="button">cite</summary><pre>{html.escape(_cite(version))}</pre></details>'
+    until = f" · runs until {newest_run}" if newest_run else ""
+    return f'<div class="buttons">{items}{cite}<span class="version">version {version}{until}</span></div>'
+
+
+def _cite(version: str) -> str:
+    return f"""\
+@inproceedings{{vansteenkiste2018relational,
+  title = {{Relational Neural Expectation Maximization: Unsupervised Discovery of Objects and their Interactions}},
+  author = {{van Steenkiste, Sjoerd and Chang, Michael and Greff, Klaus and Schmidhuber, Jürgen}},
+  booktitle = {{International Conference on Learning Representations}}, year = {{2018}}
+}}
+@software{{rnem_replicated,
+  title = {{R-NEM, replicated: a book and a small PyTorch module}}, version = {{{version}}}
+}}"""
+
+
+# ----------------------------------------------------------------------------------------------------------------- film
+
+SCENES = {
+    "four balls": ("balls4mass", "balls4mass", ("rnem-k5", "nem-k5", "lstm"), None),
+    "6–8 balls": ("balls678mass", "balls4mass", ("rnem-k8", "nem-k5", "lstm"), 8),
+    "curtain": ("balls3curtain", "balls3curtain", ("rnem-k5", "nem-k5", "lstm"), None),
+    "Space Invaders": ("spaceinvaders", "spaceinvaders", ("rnem-k4", "nem-k4", "lstm"), None),
+}
+"""Scene -> videos, the data that the models were trained on, models, K where it is not the training's."""
+
+
+def films(found: Mapping[str, list[Run]], run: Callable[[str], str], data: Callable[[str], str]) -> figures.Film:
+    """The first test video of every scene as each model sees it, to switch between: first seeds, nothing chosen.
+
+    ``run`` and ``data`` name runs and data of the profile that is shown (rnem.book.cells).
+    """
+    made = {}
+    for scene, (family, trained, models, components) in SCENES.items():
+        for model in models:
+            if not (runs := found.get(run(f"{trained}-{model}"))):
+                continue
+            network = evaluate.load_network(runs[0], components=components)
+            video = fixed(data(family), "test", 1)
+            psi, gamma = (a[:, 0, :, 0].numpy() for a in evaluate.predict(network, video))
+            truth = video.features[1:, 0, 0].float().numpy()
+            made[scene, _label(model)] = of(scene, _label(model), truth, psi, gamma)
+    return figures.switch(made, ("scene", "model"), label="What the models see")
+
+
+def of(scene: str, model: str, truth: np.ndarray, psi: np.ndarray, gamma: np.ndarray) -> figures.Film:
+    """The film of one scene and model."""
+    K = psi.shape[1]
+    parts = f", the grouping of its pixels, and what each of {K} components predicts" if K > 1 else ""
+    return figures.of_prediction(
+        truth, psi, gamma, alt=f"The first test video ({scene}), {model}'s prediction of each frame{parts}."
+    )
+
+
+def page(film: figures.Film, sentences: Iterable[str], table: pd.DataFrame, links: str) -> str:
+    """The first page below its title."""
+    found = "".join(f"<li>{sentence}</li>" for sentence in sentences)
+    counts = table["verdict"].value_counts()
+    summary = ", ".join(f"{counts[v]} {_word(v)}" for v in MARKS if counts.get(v))
+    return (
+        f'<div class="front">{links}<div class="front-top">{film.html}'
+        f'<div class="findings"><p class="front-head">What was found</p><ol>{found}</ol></div></div>'
+        f'<p class="front-head">The poster’s {len(table)} claims: {summary}</p>{tiles(table)}{doors()}</div>'
+    )
