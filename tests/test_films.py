@@ -1,4 +1,4 @@
-"""Films: one picture that holds every frame, labels beside it, and nothing that a reader could take for another frame."""
+"""Films: one picture holds every frame, labels beside it, and no frame can be taken for another."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Sphinx extension: the head of every page: what it is about, for search engines and links, and no script it has no use for.
+"""Sphinx extension: the head of every page: what it is about, for search engines and links, and no idle script.
 
 Thebe, which Jupyter Book loads on every page, runs cells on a server that this book has none of, and declares a name
 twice; MathJax (2 MB) is loaded where there is mathematics.

@@ -102,7 +102,8 @@ def _grouping(measure: Measuring) -> str:
         return ""
     more = f", and <b>{_mean(eight)}</b> with eight" if eight else ""
     return (
-        f"With five components the grouping of the balls' pixels has an adjusted Rand index of <b>{_mean(five)}</b>{more} "
+        f"With five components the grouping of the balls' pixels has an adjusted Rand index of "
+        f"<b>{_mean(five)}</b>{more} "
         "(1 is perfect, chance is 0)."
     )
 
@@ -124,7 +125,8 @@ def _curtain(measure: Measuring) -> str:
     if not ours or not theirs:
         return ""
     return (
-        f"Of the balls that come out from behind a curtain it predicts <b>{100 * np.mean(list(ours.values())):.0f} %</b>"
+        "Of the balls that come out from behind a curtain it predicts "
+        f"<b>{100 * np.mean(list(ours.values())):.0f} %</b>"
         f" where they appear; the LSTM <b>{100 * np.mean(list(theirs.values())):.0f} %</b>."
     )
 
@@ -185,7 +187,8 @@ def buttons(runs: Iterable[Run], address: str = "") -> str:
     }
     items = "".join(f'<a class="button" href="{html.escape(url)}">{name}</a>' for name, url in links.items())
     version = metadata.version("rnem")
-    cite = f'<details class="cite"><summary class="button">cite</summary><pre>{html.escape(_cite(version))}</pre></details>'
+    entry = html.escape(_cite(version))
+    cite = f'<details class="cite"><summary class="button">cite</summary><pre>{entry}</pre></details>'
     until = f" · runs until {newest_run}" if newest_run else ""
     return f'<div class="buttons">{items}{cite}<span class="version">version {version}{until}</span></div>'
 

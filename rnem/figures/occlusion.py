@@ -13,9 +13,9 @@ from matplotlib.patches import Circle, Rectangle
 from rnem.analysis import occlusion
 from rnem.analysis.occlusion import FAR, NEAR
 from rnem.analysis.state_probe import GUESSES
-from rnem.figures import pictures
 from rnem.figures.curves import label as model_label
 from rnem.figures.curves import over_seeds
+from rnem.figures.pictures import strips
 from rnem.figures.style import MODEL_COLOURS, MODEL_DASHES, WIDTH
 from rnem.videos import balls
 from rnem.videos.balls import BOX, CURTAIN
@@ -133,7 +133,7 @@ def ringed_strips(
 
     ``centres`` (T,2), the ball's ``radius`` and the curtain's corner (y, x) are in box units.
     """
-    figure = pictures.strips(rows, times, first=first)
+    figure = strips(rows, times, first=first)
     ring = set(ring)
     grid = np.array(figure.axes).reshape(len(rows), len(times))
     for (name, frames), panels in zip(rows.items(), grid, strict=True):
