@@ -25,7 +25,7 @@ def measured(frames: torch.Tensor) -> pd.DataFrame:
 
 
 def truth() -> torch.Tensor:
-    """The true frames of simulated steps 0..8."""
+    """The true frames of rollout steps 0..8."""
     return rollouts.true_videos(DATA, **SETTINGS).features[4:, :, 0].float()
 
 
@@ -64,7 +64,7 @@ def test_copying_has_the_wrong_pixels_of_a_copied_frame_and_no_energy():
     evaluation = evaluate.evaluate(
         build(named("laptop-balls4mass-rnn").network), rollouts.true_videos(DATA, **SETTINGS), real_steps=4
     )
-    assert rows["wrong"][0] == pytest.approx(evaluation.curve("copy_last")[4])  # predicted frame 5 is simulated step 1
+    assert rows["wrong"][0] == pytest.approx(evaluation.curve("copy_last")[4])  # predicted frame 5 is rollout step 1
     assert rows["bce"].isna().all()
     assert (rows["energy"] == 0).all()
     assert rows["position"].is_monotonic_increasing

@@ -37,7 +37,7 @@ def test_a_comparison_in_words_has_both_sides_ratio_seeds_rule_and_outcome():
 
 def test_simulated_steps_and_sequences_are_named():
     steps = Measure("bce", first=30, last=30, real_steps=20)
-    assert scorecard.measure_label(steps) == "next-frame BCE, simulated step 10 after 20 true frames"
+    assert scorecard.measure_label(steps) == "next-frame BCE, rollout step 10 after 20 true frames"
     until = scorecard.measure_label(Measure("sequences", until="nem-k5"))
     assert until == "training sequences until the final loss of N-EM, K = 5 is reached"
 

@@ -142,7 +142,7 @@ def _kept(run: Run, name: str, sha256: str, path: Path | None) -> pd.DataFrame:
         mean = {q: torch.stack([each[q] for each in drawn]).double().nanmean(0) for q in QUANTITIES}
         return _windows(mean, name).assign(frames=videos.frames)
 
-    return cache.cached(run, "yardstick", __name__, compute, kind=kind, sha256=sha256)
+    return cache.cached(run, "authors-results", __name__, compute, kind=kind, sha256=sha256)
 
 
 def _measure(network: Network, videos: Videos, draw: int) -> dict[str, Tensor]:

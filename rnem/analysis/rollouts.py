@@ -1,6 +1,6 @@
 """How long a model keeps simulating: rollouts on test videos, and the balls in the frames that it imagines.
 
-A model reads ``real_steps`` true frames and then feeds on itself (rnem.model.em.unroll). Simulated step s is the
+A model reads ``real_steps`` true frames and then feeds on itself (rnem.model.em.unroll). Rollout step s is the
 prediction of frame real_steps + s, counted from 0: the s-th that was made from a predicted frame. Step 0 still had a
 true one.
 """
@@ -28,7 +28,7 @@ from rnem.videos.videos import Videos
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in S+1 frames of N videos; row s is simulated step s."""
+    """What was found in S+1 frames of N videos; row s is rollout step s."""
 
     centres: np.ndarray
     """(S+1,N,M,2) box units, nan where there is no ball"""
@@ -54,7 +54,7 @@ def rollout(
 ) -> pd.DataFrame:
     """A run that simulates ``steps`` frames after ``real_steps`` true ones of the first ``count`` videos of a split.
 
-    ``feedback`` is a name of rnem.model.em.FEEDBACKS. A row per simulated step, from 1; columns ``step`` and
+    ``feedback`` is a name of rnem.model.em.FEEDBACKS. A row per rollout step, from 1; columns ``step`` and
     those of :func:`measure`, of max_k psi_k, or with binary feedback of the frame that is fed back. Kept beside the run
     (rnem.analysis.cache).
     """
@@ -62,7 +62,7 @@ def rollout(
         "count": count, "real_steps": real_steps, "steps": steps, "feedback": feedback, "split": split,
     }  # fmt: skip
     compute = functools.partial(rolled, run, data, draws=evaluate.number_of_draws(run), **settings)
-    return cache.cached(run, "simulation", __name__, compute, data=data, **settings)
+    return cache.cached(run, "rollouts", __name__, compute, data=data, **settings)
 
 
 def rolled(
@@ -100,14 +100,14 @@ def better_feedback(run: Run) -> str:
 
 
 def imagined(quantity: str, run: Run, first: int, last: int) -> float:
-    """The claim's quantity: of simulated steps ``first`` .. ``last`` after 20 true frames, by the better feedback."""
+    """The claim's quantity: of rollout steps ``first`` .. ``last`` after 20 true frames, by the better feedback."""
     count = cache.enough(run, 100, None)
     rows = rollout(run, run.config.data, count=count, feedback=better_feedback(run)).set_index("step")
     return float(rows.loc[first:last, quantity].mean())
 
 
 def table(runs: Iterable[Run], data: str, **settings) -> pd.DataFrame:
-    """:func:`rollout` of several runs: a row per run and simulated step, with columns model, seed, run."""
+    """:func:`rollout` of several runs: a row per run and rollout step, with columns model, seed, run."""
     return pd.concat(
         [
             rollout(run, data, **settings).assign(model=run.config.network.model, seed=run.seed, run=run.path.name)
@@ -132,7 +132,7 @@ def copying(data: str, *, count: int = 100, real_steps: int = 20, steps: int = 5
 
 
 def survival(rows: pd.DataFrame, step: int = 50) -> pd.DataFrame:
-    """Per run: the share of videos whose number of balls was right within ±1 in each of ``step`` simulated steps.
+    """Per run: the share of videos whose number of balls was right within ±1 in each of ``step`` rollout steps.
 
     ``rows`` is what :func:`table` gives. Columns model, seed, kept; and what was found in the last of these steps.
     """
@@ -172,13 +172,13 @@ def nothing(data: str, *, count: int = 100, real_steps: int = 20, steps: int = 5
 def true_videos(data: str, count: int, real_steps: int, steps: int, split: str = "test") -> Videos:
     """The first test videos of a data set, as long as a rollout needs them."""
     if real_steps < 1 or steps < 1:
-        raise ValueError(f"a rollout has {real_steps} true and {steps} simulated steps, and needs at least 1 of each")
+        raise ValueError(f"a rollout has {real_steps} true and {steps} rollout steps, and needs at least 1 of each")
     return _videos(data, split, count, real_steps + steps + 1)
 
 
 @torch.no_grad()
 def imagine(network: Network, test: Videos, real_steps: int, feedback: str = "grey", draw: int = 0) -> Tensor:
-    """Frames of simulated steps 0, 1, ...: (S+1,N,H,W), from videos of real_steps + S + 1 frames.
+    """Frames of rollout steps 0, 1, ...: (S+1,N,H,W), from videos of real_steps + S + 1 frames.
 
     max_k psi_k; with binary feedback what is fed back of it, pixels of 0 and 1.
     """
@@ -198,7 +198,7 @@ def find(frames: Tensor, data: str) -> Found:
 
 
 def measure(frames: Tensor, test: Videos, found: Found, real_steps: int, energy: np.ndarray) -> pd.DataFrame:
-    """A row per simulated step 1 .. S; row s of frames (S+1,N,H,W) is step s, and ``energy`` (S,) the truth's.
+    """A row per rollout step 1 .. S; row s of frames (S+1,N,H,W) is step s, and ``energy`` (S,) the truth's.
 
     Columns beside ``step``, means over videos: ``bce`` (nats per frame); ``wrong`` pixels; ``balls`` found; shares of
     videos with the right number of balls (``exact``), with it ±1 (``within``), and with ±1 at this and every earlier

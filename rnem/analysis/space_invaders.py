@@ -65,7 +65,7 @@ def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
         table["copy"] = table["copy_moving"] - math.log1p(-rate) * still
         return table
 
-    return cache.cached(run, "game-steps", __name__, compute, data=run.config.data, count=count)
+    return cache.cached(run, "space-invaders-steps", __name__, compute, data=run.config.data, count=count)
 
 
 @torch.no_grad()
@@ -138,7 +138,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
         return pd.DataFrame(rows)
 
     settings = {"data": run.config.data, "count": count, "first": first, "last": last}
-    return cache.cached(run, "game-shared", __name__, compute, **settings)
+    return cache.cached(run, "space-invaders-shared", __name__, compute, **settings)
 
 
 def held(groups: Int[Tensor, "N 1 H W"], gamma: Float[Tensor, "N K 1 H W"]) -> Float[Tensor, "N S K"]:
@@ -195,7 +195,7 @@ def seen_at(frames: Float[Tensor, "N H W"], known: Ship) -> Float[np.ndarray, " 
 def obeying(run: Run, first: int, last: int, *, count: int | None = None) -> pd.DataFrame:
     """After frame ``first`` the model simulates to frame ``last`` with one action held: what does its ship do?
 
-    A row per action held (DIRECTIONS) and simulated frame: ``cases`` (videos with a ship at frame ``first`` that would
+    A row per action held (DIRECTIONS) and rollout frame: ``cases`` (videos with a ship at frame ``first`` that would
     not have reached the wall), and the shares of them in which the predicted ship went ``left`` or ``right`` by over
     half its speed since the frame before, did ``stay``, or is ``lost`` (not to be seen in one of the two frames);
     ``shift``: its mean distance from where it was at frame ``first``, pixels to the right.
@@ -212,7 +212,7 @@ def obeying(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
         return pd.concat(parts, ignore_index=True)
 
     settings = {"data": run.config.data, "count": count, "first": first, "last": last}
-    return cache.cached(run, "game-obeying", __name__, compute, **settings)
+    return cache.cached(run, "space-invaders-obeying", __name__, compute, **settings)
 
 
 def _held(network: Network, test: Videos, known: Ship, first: int, direction: str, draws: int) -> pd.DataFrame:
@@ -243,14 +243,14 @@ def _held(network: Network, test: Videos, known: Ship, first: int, direction: st
 
 
 def confusion(run: Run, first: int, last: int) -> pd.DataFrame:
-    """Shares of the simulated steps (columns) by action held (index): :func:`obeying` over all frames."""
+    """Shares of the rollout steps (columns) by action held (index): :func:`obeying` over all frames."""
     rows = obeying(run, first, last).query("cases > 0")
     weighted = rows[[*DIRECTIONS, "lost"]].mul(rows["cases"], axis=0).groupby(rows["action"]).sum()
     return weighted.div(rows.groupby("action")["cases"].sum(), axis=0).loc[list(DIRECTIONS)]
 
 
 def follows(run: Run, first: int, last: int) -> float:
-    """Share of simulated steps in which the ship does what the action held says, the three alike in weight."""
+    """Share of rollout steps in which the ship does what the action held says, the three alike in weight."""
     table = confusion(run, first, last)
     return float(np.mean([table.loc[direction, direction] for direction in DIRECTIONS]))
 
@@ -293,7 +293,7 @@ def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
         return pd.DataFrame(rows)
 
     settings = {"data": run.config.data, "count": count, "first": first, "last": last}
-    return cache.cached(run, "game-turning", __name__, compute, **settings)
+    return cache.cached(run, "space-invaders-turning", __name__, compute, **settings)
 
 
 def turns(run: Run, first: int, last: int) -> float:

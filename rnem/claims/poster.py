@@ -21,7 +21,7 @@ _GAME = {"data": "spaceinvaders", "first": 10, "last": 24}
 
 
 def _rollout(step: int) -> Measure:
-    """BCE of the ``step``-th simulated frame after 20 true ones (its prediction is frame 20 + step)."""
+    """BCE of the ``step``-th rollout frame after 20 true ones (its prediction is frame 20 + step)."""
     return Measure("bce", first=20 + step, last=20 + step, real_steps=20)
 
 

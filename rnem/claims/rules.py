@@ -41,7 +41,7 @@ class Measure:
     out of the curtain, and in the first frame with a quarter of it in sight the *predicted* frame has a disc within 2
     pixels of it (see rnem.analysis.occlusion). ``moving`` is the BCE of max_k psi_k on the pixels that change from
     frame t to t+1, ``copy_moving`` that of a copy of frame t which allows for the average rate of change; ``follows``
-    is the share of simulated steps in which the ship goes left, right or stays as the action given says; ``turns`` the
+    is the share of rollout steps in which the ship goes left, right or stays as the action given says; ``turns`` the
     share of next-frame predictions in which, of three that differ in the action alone, the ship is where its action
     says (by chance a third); ``together`` is the foreground ARI against what moves together: all aliens, ship, shields,
     shots (see rnem.analysis.space_invaders).
@@ -49,7 +49,7 @@ class Measure:
     ``attention_rise`` is the attention between two balls in the last step that can still change the prediction of their
     contact, as a multiple of the attention between the same two at quiet times (rnem.analysis.attention, lag 0).
 
-    ``imagined_wrong`` and ``imagined_near`` are of the simulated step ``first`` = ``last`` after ``real_steps`` true
+    ``imagined_wrong`` and ``imagined_near`` are of the rollout step ``first`` = ``last`` after ``real_steps`` true
     frames, by the feedback (rnem.model.em.FEEDBACKS) that serves this run better on validation videos: wrong pixels of
     the frame that is fed back, and the share of the true balls that are found in it within 2 pixels
     (rnem.analysis.rollouts).

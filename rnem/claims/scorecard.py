@@ -24,7 +24,7 @@ DATA = {
     "balls3curtain": "three balls and a curtain",
     "spaceinvaders": "Space Invaders",
 }
-_IMAGINED = ", simulated step {first} after {real_steps} true frames, by the better feedback"
+_IMAGINED = ", rollout step {first} after {real_steps} true frames, by the better feedback"
 WHERE = {
     "identity": "",
     "sequences": " until the final loss of {until} is reached",
@@ -36,8 +36,8 @@ WHERE = {
 """On what a quantity is measured, where that is not said by data and frames alone."""
 CHAPTERS = {
     "accuracy": "accuracy", "relational": "relational", "components": "components", "grouping": "grouping",
-    "extrapolation": "extrapolation", "attention": "attention", "simulation": "simulation", "efficiency": "efficiency",
-    "identity": "model", "occlusion": "occlusion", "atari": "atari",
+    "extrapolation": "extrapolation", "attention": "attention", "simulation": "rollouts", "efficiency": "efficiency",
+    "identity": "model", "occlusion": "occlusion", "atari": "space_invaders",
 }  # fmt: skip
 """Claim -> the chapter that shows it."""
 BADGES = {
@@ -82,7 +82,7 @@ def ratio(values: Iterable[float]) -> str:
 def measure_label(measure: Measure) -> str:
     """What is measured, in a few words."""
     first, last, real_steps = measure.first, measure.last, measure.real_steps
-    where = ", {data}, {span}" if real_steps is None else ", simulated step {step} after {real_steps} true frames"
+    where = ", {data}, {span}" if real_steps is None else ", rollout step {step} after {real_steps} true frames"
     return QUANTITIES[measure.quantity].label + WHERE.get(measure.quantity, where).format(
         data=DATA[measure.data],
         span=f"frame {first}" if first == last else f"frames {first}–{last}",

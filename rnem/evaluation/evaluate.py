@@ -136,7 +136,7 @@ def evaluate(
     """All QUANTITIES on all sequences in one draw; from step ``real_steps`` on the model sees its own predictions only.
 
     They are then fed to it by ``feedback``, a name of em.FEEDBACKS. ``noise`` is the bit-flip probability of the input
-    frames (the authors evaluate with 0.2). In simulated steps the losses use the true next frame and the gamma inferred
+    frames (the authors evaluate with 0.2). In rollout steps the losses use the true next frame and the gamma inferred
     from it; the ARI uses the gamma that the model carries on.
     """
     network, parts = _network(network), []

@@ -79,7 +79,7 @@ QUANTITIES = {
     "turns": Quantity("next-frame predictions in which the ship is where its action says, as a share"),
     "identity": Quantity("largest difference of ψ from K separate RNNs"),
     "returned": Quantity("returns from behind the curtain predicted within 2 pixels, as a share"),
-    "follows": Quantity("simulated steps in which the ship does what the action held says, as a share"),
+    "follows": Quantity("rollout steps in which the ship does what the action held says, as a share"),
     "together": Quantity("foreground ARI against what moves together"),
 }
 

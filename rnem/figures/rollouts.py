@@ -1,4 +1,4 @@
-"""The figures of the chapter on simulation: curves of several quantities over simulated steps."""
+"""The figures of the chapter on rollouts: curves of several quantities over imagined steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def panels(
     references: Mapping[str, float] | None = None,
     sharey: bool = False,
 ) -> plt.Figure:
-    """A panel per quantity against the simulated step, a curve per model, see rnem.figures.curves.over_seeds.
+    """A panel per quantity against the rollout step, a curve per model, see rnem.figures.curves.over_seeds.
 
     ``frame`` has a row per (model, seed, step); ``quantities`` maps its columns to labels. ``references`` gives panels
     a dotted line, such as the true number of balls. Quantities are not negative: an interval is cut there. A model
@@ -48,6 +48,6 @@ def panels(
     for axes in grid.flat[len(quantities) :]:
         axes.axis("off")
     for axes in grid[-1]:
-        axes.set_xlabel("simulated step")
+        axes.set_xlabel("rollout step")
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3)
     return figure

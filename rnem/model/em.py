@@ -111,7 +111,7 @@ def step(
 ) -> State:
     """One EM step on (noisy) frame ``x``: M-step, then E-step against the next frame.
 
-    In a simulated step ``target`` is :func:`pseudo_target`: the E-step then sees what is made of the prediction.
+    In a rollout step ``target`` is :func:`pseudo_target`: the E-step then sees what is made of the prediction.
     """
     logits, theta = network(masked_difference(state.gamma, x, state.psi), state.theta, action)
     psi = torch.sigmoid(logits)
