@@ -307,7 +307,7 @@ LIES = {
     ),
     "a pickle named weights": (
         lambda run: forged(run, weights_safetensors=pickle.dumps({"w": 1})),
-        "cannot be read: SafetensorError",
+        r"cannot read .*weights\.safetensors: SafetensorError",
     ),
     "weights of another network": (
         lambda run: forged(run, weights_safetensors=torch_bytes({"w": torch.ones(3)})),
@@ -322,8 +322,14 @@ LIES = {
         lambda run: forged(run, config_json=members(run)[f"{run.path.name}/config.json"].replace(b"noise", b"nose")),
         "not a run config: .*nose",
     ),
-    "a config without end": (lambda run: forged(run, config_json=b"[" * 100_000), "cannot be read: RecursionError"),
-    "metrics that are none": (lambda run: forged(run, metrics_csv=b"update\nseven\n"), "cannot be read: ValueError"),
+    "a config without end": (
+        lambda run: forged(run, config_json=b"[" * 100_000),
+        r"config\.json cannot be read: maximum recursion",
+    ),
+    "metrics that are none": (
+        lambda run: forged(run, metrics_csv=b"update\nseven\n"),
+        r"cannot read .*metrics\.csv: ValueError",
+    ),
     "a manifest without a fact": (
         lambda run: members(run) | {f"{run.path.name}/manifest.json": edited(run, wall_seconds=None)},
         r"manifest\.json lacks wall_seconds",
@@ -403,10 +409,7 @@ def test_what_a_user_does_wrong_is_one_sentence(command, tmp_path):
         assert re.fullmatch(rf"error: .*{sentence}.*\n", said), said
     save(tmp_path / "box" / "runs")
     code, said = command("box", "pack", "--out", tmp_path / "absent" / "a.tar")
-    assert (code, said) == (
-        2,
-        f"error: archive {tmp_path}/absent/a.tar could not be written: No such file or directory\n",
-    )
+    assert (code, said) == (2, f"error: --out is {tmp_path}/absent/a.tar, and there is no folder {tmp_path}/absent\n")
 
 
 def test_an_archive_from_an_address_needs_the_right_hash(box, command, tmp_path):

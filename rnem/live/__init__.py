@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from rnem.errors import RnemError
-from rnem.evaluation.evaluate import load_network
 from rnem.model.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig
 from rnem.runs.store import Run
 
@@ -31,6 +30,8 @@ def script(run: Run) -> str:
 
     It holds config, key and the digest of the weights' file as the manifest has it, and the weights in float16.
     """
+    from rnem.evaluation.evaluate import load_network
+
     known = {
         "label": run.label,
         "key": run.key,
