@@ -51,7 +51,7 @@ def frames(data: str, *quantities: str) -> Callable[[list[Run]], Row]:
     """Means over frames 10–29 of test videos."""
 
     def mean(run: Run, quantity: str) -> float:
-        return curves.late(curves.table([run], data))[quantity].mean()
+        return curves.late_frames(curves.table([run], data))[quantity].mean()
 
     def measured(found: list[Run]) -> Row:
         alone = found[0].config.network.components == 1  # then there is nothing to group

@@ -23,7 +23,7 @@ from rnem import errors, paths
 from rnem.book import cells, chapters, sphinx_buttons, sphinx_guard, sphinx_source, staleness
 from rnem.book import notebook as notebooks
 from rnem.claims import rules
-from rnem.claims.measured import measurer
+from rnem.claims.measured import measure_with
 from rnem.model import config
 from rnem.runs import code, experiments, store
 from rnem.runs.experiments import named
@@ -184,7 +184,7 @@ def test_a_run_that_is_not_exactly_as_named_changes_no_page_no_verdict_and_no_ta
     def everything():
         found = cells.runs("small")
         numbers = {name: [run.path.name for run in members] for name, members in found.items()}
-        measured = measurer(found)("rnn", rules.Measure("sequences", until="rnn"))
+        measured = measure_with(found)("rnn", rules.Measure("sequences", until="rnn"))
         row = expected.named("RNN", RUN.name, lambda members: {"runs": str([run.path.name for run in members])})
         return state(root), numbers, measured, row
 

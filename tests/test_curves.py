@@ -275,7 +275,7 @@ def test_late_frames_are_those_of_the_claims():
 
 
 def test_without_any_run_there_are_no_numbers():
-    assert measured.measurer({})("rnem-k5", Measure("bce")) == {}
+    assert measured.measure_with({})("rnem-k5", Measure("bce")) == {}
 
 
 def test_curves_are_what_an_evaluation_gives(run):
@@ -335,7 +335,7 @@ def test_claims_are_decided_from_runs_seed_by_seed(data):
         NAMES[0]: [untrained(NAMES[0], s, [9, 5, 4]) for s in (0, 1)],
         NAMES[2]: [untrained(NAMES[2], 1, [9, 8, 6])],
     }
-    measure = measured.measurer(found, count=3, frames=31)
+    measure = measured.measure_with(found, count=3, frames=31)
     accuracy = decide(FIRST["accuracy"], measure)
     assert accuracy[0].seeds == (0, 1)
     assert accuracy[1].seeds == (1,), "only seeds that both sides have"

@@ -138,7 +138,7 @@ def test_batches_do_not_change_any_measure(trained, monkeypatch):
         return [
             grouping.measure(trained, test, since=5).to_numpy(),
             attention.record(trained, test)["attention"],
-            occlusion.watch(trained, curtain, draw=1).best,
+            occlusion.watch_videos(trained, curtain, draw=1).best,
             rollouts.imagine(trained, test, 8, draw=1).numpy(),
         ]
 

@@ -310,7 +310,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def seen(network):
-    return occlusion.watch(network, datasets.generate("balls3curtain16", "test", 0, 70, 31))
+    return occlusion.watch_videos(network, datasets.generate("balls3curtain16", "test", 0, 70, 31))
 
 
 def test_what_was_watched_is_what_evaluate_predicts(network, seen):
@@ -324,9 +324,9 @@ def test_what_was_watched_is_what_evaluate_predicts(network, seen):
 
 def test_neither_prediction_nor_state_of_a_frame_have_seen_it(network):
     few = datasets.generate("balls3curtain16", "test", 0, 4, 12)
-    before = occlusion.watch(network, few)
+    before = occlusion.watch_videos(network, few)
     few.features[9:] = 1
-    again = occlusion.watch(network, few)
+    again = occlusion.watch_videos(network, few)
     np.testing.assert_array_equal(again.best[:9], before.best[:9])  # row 8 predicts frame 9
     np.testing.assert_array_equal(again.theta[:9], before.theta[:9])
     assert not np.allclose(again.best[9], before.best[9], atol=1e-3)
@@ -344,7 +344,7 @@ def test_the_state_that_is_read_is_that_of_the_component_that_had_the_ball(seen)
 def test_the_tables_are_what_they_once_were(network, seen):
     why = "a table changed: pin these numbers if it is meant"
     back, identity = occlusion.returned_rows(seen), occlusion.identity_rows(seen)
-    learning = occlusion.watch(network, datasets.generate("balls3curtain16", "validation", 0, 40, 31))
+    learning = occlusion.watch_videos(network, datasets.generate("balls3curtain16", "validation", 0, 40, 31))
     read = state_probe.probed_rows(seen, learning)
     guesses = [*occlusion.GUESSES]
     assert [len(back), len(identity), len(read)] == LENGTHS, why

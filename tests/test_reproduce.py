@@ -99,13 +99,13 @@ def save_run(run: config.RunConfig, seed: int = 0) -> store.Run:
 )
 def test_a_wrong_parameter_is_named_with_what_it_may_be(given, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
-        cells.use(**given)
+        cells.use_parameters(**given)
 
 
 def test_a_device_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="parameter device is 'cuda', and this machine has none"):
-        cells.use(device="cuda")
+        cells.use_parameters(device="cuda")
 
 
 def test_names_of_runs_data_and_files_follow_the_profile():
@@ -125,7 +125,7 @@ def test_names_of_runs_data_and_files_follow_the_profile():
 def test_the_check_of_a_notebook_covers_all_its_parameters(one):
     notebook = notebooks.prepare(chapters.chapter("one").read(), {"count": 3}, one.parent / "_config.yml")
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    assert "cells.use(profile=profile, device=device, seeds=seeds, count=count)" in sources[2]
+    assert "cells.use_parameters(profile=profile, device=device, seeds=seeds, count=count)" in sources[2]
     assert "count = 3" in sources[1], "injected between the parameters and their check"
     with pytest.raises(ValueError, match="its parameters cell does not set amount"):
         notebooks.prepare(chapters.chapter("one").read(), {"amount": 3}, one.parent / "_config.yml")

@@ -45,7 +45,7 @@ def mean_of_effects(network: Network, trained: int) -> Iterator[None]:
 def sum_or_mean(run: Run, data: str, components: int, *, count: int | None = None, frames: int = 51) -> pd.DataFrame:
     """BCE by frame of a run at another K, the effects summed (as trained) and averaged: columns step, sum, mean."""
 
-    count = cache.enough(run, COUNT, count)
+    count = cache.video_count(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run, components=components)
@@ -73,7 +73,7 @@ def rollout_threshold(
     Columns step, authors, inverted.
     """
 
-    count = cache.enough(run, COUNT, count)
+    count = cache.video_count(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         network = evaluate.load_network(run)

@@ -258,12 +258,12 @@ def bins(values: Record, videos: Videos, edges: tuple[float, ...] = EDGES, first
 
 def by_lag(run: Run, data: str, *, count: int = 100, frames: int = 51) -> pd.DataFrame:
     """:func:`lags` of a run on the first ``count`` test videos of a data set, computed once."""
-    return _measured(run, "attention-lag", data, count, frames)
+    return _kept_table(run, "attention-lag", data, count, frames)
 
 
 def by_distance(run: Run, data: str, *, count: int = 100, frames: int = 51) -> pd.DataFrame:
     """:func:`bins` of a run on the first ``count`` test videos of a data set, computed once."""
-    return _measured(run, "attention-distance", data, count, frames)
+    return _kept_table(run, "attention-distance", data, count, frames)
 
 
 def table(runs: Iterable[Run], data: str, of: str = "lag", **settings) -> pd.DataFrame:
@@ -273,7 +273,7 @@ def table(runs: Iterable[Run], data: str, of: str = "lag", **settings) -> pd.Dat
     return pd.concat(parts, ignore_index=True)
 
 
-def _measured(run: Run, what: str, data: str, count: int, frames: int) -> pd.DataFrame:
+def _kept_table(run: Run, what: str, data: str, count: int, frames: int) -> pd.DataFrame:
     settings = {"data": data, "count": count, "frames": frames}
 
     def compute() -> pd.DataFrame:

@@ -57,7 +57,7 @@ def cached(run: Run, what: str, module: str, compute: Callable[[], pd.DataFrame]
     return pd.read_csv(io.StringIO(body))
 
 
-def enough(run: Run, videos: int, asked: int | None) -> int:
+def video_count(run: Run, videos: int, asked: int | None) -> int:
     """How many videos a measure takes: those ``asked`` for, else ``videos``, of smoke runs SMOKE_VIDEOS at most."""
     if asked is not None:
         return asked

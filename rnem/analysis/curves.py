@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from rnem.analysis.cache import TEST_VIDEOS, cached, enough
+from rnem.analysis.cache import TEST_VIDEOS, cached, video_count
 from rnem.evaluation import evaluate
 from rnem.runs.store import Run
 from rnem.videos.datasets import dataset, fixed
@@ -30,14 +30,14 @@ def curves(
 ) -> pd.DataFrame:
     """A run on the first ``count`` test videos of a data set: a row per predicted frame and number of balls.
 
-    ``count`` is :func:`rnem.analysis.cache.enough` of TEST_VIDEOS' and ``frames`` the data set's where they are not
-    given.
+    Where they are not given, ``count`` is :func:`rnem.analysis.cache.video_count` of TEST_VIDEOS' and ``frames`` the
+    data set's.
 
     Columns: ``step`` (number of the predicted frame, from 1), ``balls``, ``videos`` (how many have so many balls), and
     every one of evaluate.QUANTITIES, averaged over these videos and over draws
     (rnem.evaluation.evaluate.number_of_draws). ``components`` is K where it is not the training's.
     """
-    return _measured(run, "curves", data, count, frames, noise, real_steps, components)
+    return _kept_table(run, "curves", data, count, frames, noise, real_steps, components)
 
 
 def draws(
@@ -53,7 +53,7 @@ def draws(
 
     Columns: ``draw`` and SPREAD, each a mean over predicted frames FIRST to LAST and over videos.
     """
-    return _measured(run, "draws", data, count, frames, noise, None, components)
+    return _kept_table(run, "draws", data, count, frames, noise, None, components)
 
 
 def spread(run: Run, data: str, **settings) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def spread(run: Run, data: str, **settings) -> pd.DataFrame:
     return pd.DataFrame({"mean": rows.mean(), "sd": sd, "sd_of_mean": sd / len(rows) ** 0.5})
 
 
-def _measured(
+def _kept_table(
     run: Run,
     what: str,
     data: str,
@@ -81,7 +81,7 @@ def _measured(
     components: int | None,
 ) -> pd.DataFrame:
     """The table ``curves`` or ``draws`` of a run. The same evaluations serve both, and the other is kept as well."""
-    count = enough(run, TEST_VIDEOS[dataset(data).family], count)
+    count = video_count(run, TEST_VIDEOS[dataset(data).family], count)
     frames = getattr(dataset(data), "frames", 51) if frames is None else frames
     settings = {
         "data": data, "count": count, "frames": frames, "noise": noise, "real_steps": real_steps,
@@ -122,7 +122,7 @@ def _by_draw(drawn: list[evaluate.Evaluation]) -> pd.DataFrame:
     return pd.DataFrame(late).rename_axis("draw").reset_index()
 
 
-def late(rows: pd.DataFrame) -> pd.DataFrame:
+def late_frames(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of frames FIRST to LAST."""
     return rows[rows["step"].between(FIRST, LAST)]
 

@@ -206,7 +206,7 @@ class Watched:
 
 
 @torch.no_grad()
-def watch(network: Network, videos: Videos, draw: int = 0) -> Watched:
+def watch_videos(network: Network, videos: Videos, draw: int = 0) -> Watched:
     """A network on true frames without noise."""
     best, theta, owner = [], [], []
     for part, steps in evaluate.in_batches(network, videos, draw=draw):
@@ -224,8 +224,8 @@ def watch(network: Network, videos: Videos, draw: int = 0) -> Watched:
 
 @functools.lru_cache(maxsize=2)
 def watched(path: Path, data: str, split: str, count: int, draw: int = 0) -> Watched:
-    """:func:`watch` of the run in a folder on the first videos of a split; the last two are remembered."""
-    return watch(evaluate.load_network(store.load(path)), fixed(data, split, count), draw)
+    """:func:`watch_videos` of the run in a folder on the first videos of a split; the last two are remembered."""
+    return watch_videos(evaluate.load_network(store.load(path)), fixed(data, split, count), draw)
 
 
 def returned_rows(seen: Watched) -> pd.DataFrame:
@@ -257,7 +257,7 @@ def returns(run: Run, data: str | None = None, count: int | None = None) -> pd.D
     ``rim`` (pixels, see :func:`faint`), and the errors of :func:`without_model`. ``data`` is the run's own where it
     is not given.
     """
-    return keep(run, "returns", _of_test_videos(run), ("test",), data, count)
+    return keep_tables(run, "returns", _of_test_videos(run), ("test",), data, count)
 
 
 def identity(run: Run, data: str | None = None, count: int | None = None) -> pd.DataFrame:
@@ -266,7 +266,7 @@ def identity(run: Run, data: str | None = None, count: int | None = None) -> pd.
     A row per such ball and draw. Columns: ``draw``, video, ball, ``hidden`` (frames), ``frame`` (after), and those of
     :func:`same_owner`.
     """
-    return keep(run, "identity", _of_test_videos(run) | {"identity": identity_rows}, ("test",), data, count)
+    return keep_tables(run, "identity", _of_test_videos(run) | {"identity": identity_rows}, ("test",), data, count)
 
 
 def _of_test_videos(run: Run) -> dict[str, Callable[..., pd.DataFrame]]:
@@ -275,7 +275,7 @@ def _of_test_videos(run: Run) -> dict[str, Callable[..., pd.DataFrame]]:
     return {"returns": returned_rows} | ({"identity": identity_rows} if several else {})
 
 
-def keep(
+def keep_tables(
     run: Run,
     what: str,
     tables: Mapping[str, Callable[..., pd.DataFrame]],
@@ -288,7 +288,7 @@ def keep(
     ``tables`` are functions of what was watched, by name; each gives the rows of one draw. They are all kept, since
     watching takes longer than anything that is made of it.
     """
-    data, count = data or run.config.data, cache.enough(run, COUNT, count)
+    data, count = data or run.config.data, cache.video_count(run, COUNT, count)
     module = tables[what].__module__
 
     def compute() -> pd.DataFrame:

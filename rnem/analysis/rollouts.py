@@ -93,7 +93,7 @@ def better_feedback(run: Run) -> str:
 
     Not fewer wrong pixels, by which an empty frame would win.
     """
-    count = cache.enough(run, 100, None)
+    count = cache.video_count(run, 100, None)
     settings = {"count": count, "steps": 10, "split": "validation"}
     near = {name: rollout(run, run.config.data, feedback=name, **settings)["near"].mean() for name in em.FEEDBACKS}
     return max(near, key=near.__getitem__)
@@ -101,7 +101,7 @@ def better_feedback(run: Run) -> str:
 
 def imagined(quantity: str, run: Run, first: int, last: int) -> float:
     """The claim's quantity: of rollout steps ``first`` .. ``last`` after 20 true frames, by the better feedback."""
-    count = cache.enough(run, 100, None)
+    count = cache.video_count(run, 100, None)
     rows = rollout(run, run.config.data, count=count, feedback=better_feedback(run)).set_index("step")
     return float(rows.loc[first:last, quantity].mean())
 

@@ -52,7 +52,7 @@ def per_step(run: Run, *, count: int | None = None) -> pd.DataFrame:
     the sprites, in which every column of aliens is one of its own.
     """
 
-    count = cache.enough(run, COUNT, count)
+    count = cache.video_count(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test, draws = fixed(run.config.data, "test", count), evaluate.number_of_draws(run)
@@ -116,7 +116,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
     depend on the numbers of the components, which differ from video to video.
     """
 
-    count = cache.enough(run, COUNT, count)
+    count = cache.video_count(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test, draws = fixed(run.config.data, "test", count, last + 1), evaluate.number_of_draws(run)
@@ -124,7 +124,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
         same = total = torch.zeros(())
         for t, state in _unrolled(evaluate.load_network(run), test, draws):
             if first <= t + 1:
-                table = held(every.groups[t + 1], state.gamma)  # (N,S,K)
+                table = sprite_pixels(every.groups[t + 1], state.gamma)  # (N,S,K)
                 pixels = table.sum(2)  # (N,S)
                 alone = torch.diag_embed(pixels)  # a pixel is no pair with itself
                 same = same + (table @ table.mT - alone).sum(0)
@@ -141,7 +141,7 @@ def shared(run: Run, first: int, last: int, *, count: int | None = None) -> pd.D
     return cache.cached(run, "space-invaders-shared", __name__, compute, **settings)
 
 
-def held(groups: Int[Tensor, "N 1 H W"], gamma: Float[Tensor, "N K 1 H W"]) -> Float[Tensor, "N S K"]:
+def sprite_pixels(groups: Int[Tensor, "N 1 H W"], gamma: Float[Tensor, "N K 1 H W"]) -> Float[Tensor, "N S K"]:
     """Pixels of every sprite (a row each, also of those that are not there) that each component has."""
     return metrics.contingency(groups[None], gamma[None], len(simulator.SPRITES) - 1)[0]
 
@@ -201,7 +201,7 @@ def obeying(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     ``shift``: its mean distance from where it was at frame ``first``, pixels to the right.
     """
 
-    count = cache.enough(run, COUNT, count)
+    count = cache.video_count(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test = fixed(run.config.data, "test", count, last + 1)
@@ -265,7 +265,7 @@ def turning(run: Run, first: int, last: int, *, count: int | None = None) -> pd.
     ``shift``: mean distance from the ship of *stay*, pixels to the right.
     """
 
-    count = cache.enough(run, COUNT, count)
+    count = cache.video_count(run, COUNT, count)
 
     def compute() -> pd.DataFrame:
         test, draws = fixed(run.config.data, "test", count), evaluate.number_of_draws(run)

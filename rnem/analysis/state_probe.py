@@ -31,7 +31,7 @@ def probed(run: Run, data: str | None = None, count: int | None = None) -> pd.Da
     with it), and the errors in pixels of the position that is read from the state (``error``) and of GUESSES. The
     reader learned from as many validation videos, and from the same draw.
     """
-    return occlusion.keep(run, "probe", {"probe": probed_rows}, ("test", "validation"), data, count)
+    return occlusion.keep_tables(run, "probe", {"probe": probed_rows}, ("test", "validation"), data, count)
 
 
 def probed_rows(test: Watched, learning: Watched) -> pd.DataFrame:

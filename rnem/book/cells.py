@@ -58,7 +58,7 @@ _yaml = functools.lru_cache(maxsize=64)(yaml.safe_load)
 """What a front matter says: it is asked for several times, and takes a hundredth of a second."""
 
 
-def use(**given):
+def use_parameters(**given):
     """A chapter's parameters, from its first cell: checked, then in force; a note for the page where needed."""
     global _chosen
     parameters.declared_only(_injected(), given)

@@ -90,7 +90,7 @@ def _add_parameters(notebook: nbformat.NotebookNode) -> list[str]:
         notebook.cells.insert(notebook.cells.index(code[0]) if code else len(notebook.cells), own)
     own.source = f"{PARAMETERS}\n{own.source}".rstrip()
     names = assigned(own.source)
-    check = f"from rnem.book import cells\n\ncells.use({', '.join(f'{name}={name}' for name in names)})"
+    check = f"from rnem.book import cells\n\ncells.use_parameters({', '.join(f'{name}={name}' for name in names)})"
     cell = nbformat.v4.new_code_cell(check, metadata={"tags": ["remove-input"]})
     notebook.cells.insert(notebook.cells.index(own) + 1, cell)
     return names

@@ -61,7 +61,7 @@ Measuring = Callable[[str, Measure], dict[int, float]]
 def findings(measure: Measuring, mended: Mapping[int, tuple[float, float]]) -> list[str]:
     """Five sentences in HTML; one whose runs are not there is left out.
 
-    ``measure`` gives one number per seed (rnem.claims.measured.measurer). ``mended`` is of R-NEM trained with five
+    ``measure`` gives one number per seed (rnem.claims.measured.measure_with). ``mended`` is of R-NEM trained with five
     components and run with eight on six to eight balls: seed -> BCE with the sum of effects, and with their mean.
     """
     sentences = (

@@ -20,7 +20,7 @@ from rnem.runs.store import Run
 from rnem.videos.datasets import dataset, fixed
 
 
-def measurer(
+def measure_with(
     runs: Mapping[str, list[Run]], *, count: int | None = None, frames: int | None = None, noise: float = 0.0
 ) -> Callable[[str, Measure], dict[int, float]]:
     """A function for :func:`rnem.claims.rules.judge`: (model, measure) -> one number per seed.

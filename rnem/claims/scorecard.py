@@ -124,7 +124,7 @@ def _sides(comparison: Comparison) -> str:
     return " and ".join(model_label(model) for model in (comparison.subject, comparison.reference) if model)
 
 
-def measured_text(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> tuple[str, str]:
+def measures_text(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> tuple[str, str]:
     """The claim box's ``measured`` text (Markdown, an item per comparison) and verdict."""
     decided = rules.decide(claim, measure)
     items = "\n".join(f"- {describe(each)}" for each in decided)
@@ -138,7 +138,7 @@ def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **setting
     runs = [run for candidates in found.values() for run in candidates]
     profile = next(iter(found)).split("-")[0]
     this = poster.claims(profile).get(claim, poster.FIRST[claim])
-    text, verdict = measured_text(this, measured.measurer(found, **settings))
+    text, verdict = measures_text(this, measured.measure_with(found, **settings))
     return cells.claim_box(
         claim=this.statement, source=this.source, measured=f"{text}\n\n{also}", verdict=verdict, runs=runs,
         command=_command(profile, CHAPTERS[claim]),

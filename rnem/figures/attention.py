@@ -163,7 +163,7 @@ def step_curves(table: pd.DataFrame, panels: Mapping[str, str], *, since: int = 
     return figure
 
 
-def held(table: pd.DataFrame, ideal: tuple[float, ...] | None = None) -> plt.Figure:
+def balls_held(table: pd.DataFrame, ideal: tuple[float, ...] | None = None) -> plt.Figure:
     """How many components hold 0, 1, 2, 3 or more balls: columns held0..held3 of rows per (model, seed).
 
     ``ideal`` (4 numbers) draws what one ball for each component would give.
