@@ -1,4 +1,4 @@
-"""Films: one picture that holds every frame, labels beside it, and nothing that a reader could take for another frame."""
+"""Films: one picture that holds every frame where the page looks for it, and labels beside it."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Sphinx extension: the head of every page: what it is about, for search engines and links, and no script it has no use for.
+"""Sphinx extension: the head of every page says what the page is about, and loads no script that it does not use.
 
 Thebe, which Jupyter Book loads on every page, runs cells on a server that this book has none of, and declares a name
 twice; MathJax (2 MB) is loaded where there is mathematics.
@@ -30,7 +30,10 @@ def head(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.do
     if text := description(doctree):
         tags, said["og:description"] = f'<meta name="description" content="{html.escape(text)}">\n', text
     if app.config.html_baseurl:  # the picture of a link needs a whole address
-        said |= {"og:image": f"{app.config.html_baseurl.rstrip('/')}/_static/{CARD}", "twitter:card": "summary_large_image"}
+        said |= {
+            "og:image": f"{app.config.html_baseurl.rstrip('/')}/_static/{CARD}",
+            "twitter:card": "summary_large_image",
+        }
     tags += "\n".join(f'<meta property="{name}" content="{html.escape(str(value))}">' for name, value in said.items())
     context["metatags"] = f"{context.get('metatags', '')}\n{tags}"
 

@@ -20,8 +20,8 @@ from rnem.figures.save import Picture, save
 from rnem.figures.style import LABELS, MODEL_COLOURS, MODEL_DASHES, QUANTITY_LABELS, WIDTH, style
 
 __all__ = [
-    "COMPONENT_COLOURS", "Film", "LABELS", "MODEL_COLOURS", "MODEL_DASHES", "QUANTITY_LABELS", "WIDTH", "Picture", "against",
-    "animation", "attention", "authors_results", "background", "bars", "by_components", "competition",
-    "component_colours", "film", "film_strip", "grouping_rgb", "occlusion", "of_prediction", "per_step", "rollouts", "save", "space_invaders",
-    "strips", "style", "switch",
+    "COMPONENT_COLOURS", "LABELS", "MODEL_COLOURS", "MODEL_DASHES", "QUANTITY_LABELS", "WIDTH", "Film", "Picture",
+    "against", "animation", "attention", "authors_results", "background", "bars", "by_components", "competition",
+    "component_colours", "film", "film_strip", "grouping_rgb", "occlusion", "of_prediction", "per_step", "rollouts",
+    "save", "space_invaders", "strips", "style", "switch",
 ]  # fmt: skip
