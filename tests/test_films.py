@@ -1,4 +1,4 @@
-"""Films: one picture holds every frame, labels beside it, and no frame can be taken for another."""
+"""Films: one picture that holds every frame where the page looks for it, and labels beside it."""
 
 import base64
 import io

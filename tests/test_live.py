@@ -1,9 +1,7 @@
 """A run that lives in a page: what a build writes, and the page in a browser, opened from the disk."""
 
-import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +10,7 @@ from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
+import browser as browsers
 import numpy as np
 import pytest
 import torch
@@ -33,10 +32,6 @@ A picture for who does not play.
 
 Look at {{play}}`eight balls <scene=eight&seed=3>`.
 """
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--js-flags=--expose-gc", "--enable-precise-memory-info",
-]  # fmt: skip
 
 
 def run_of(label: str) -> store.Run:
@@ -130,18 +125,8 @@ def test_the_books_page_names_runs_that_are_there():
 
 @pytest.fixture(scope="module")
 def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    missing = "chromium" if program is None else "" if importlib.util.find_spec("playwright") else "playwright"
-    if missing and os.environ.get("RNEM_BROWSER") == "required":
-        pytest.fail(f"there is no {missing}, and RNEM_BROWSER says that the page must be tried in a browser")
-    if missing:
-        pytest.skip(f"there is no {missing}: the page is not tried in a browser")
-    from playwright import sync_api as api
-
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+    with browsers.started() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -167,9 +152,7 @@ def opened(browser, html):
 
     yield at
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
-    # The theme itself says these of every page that is opened from a disk.
-    own = [text for text in complaints if not re.search("THEBE_JS_URL|theme mode", text)]
-    assert own == []
+    assert complaints == []
     for context in contexts:
         context.close()
 

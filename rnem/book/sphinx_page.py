@@ -1,4 +1,4 @@
-"""Sphinx extension: the head of every page: what it is about, for search engines and links, and no idle script.
+"""Sphinx extension: the head of every page says what the page is about, and loads no script that it does not use.
 
 Thebe, which Jupyter Book loads on every page, runs cells on a server that this book has none of, and declares a name
 twice; MathJax (2 MB) is loaded where there is mathematics.

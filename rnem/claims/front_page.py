@@ -91,9 +91,7 @@ def _contacts(measure: Measuring) -> str:
             return ""
         shares.append(100 * (1 - np.exp(np.mean([np.log(ours[seed] / theirs[seed]) for seed in both]))))
     at, whole = (f"<b>{abs(share):.0f} % {'below' if share >= 0 else 'above'}</b>" for share in shares)
-    return (
-        f"Where balls collide its loss is {at} that of N-EM, which has no interaction; on whole frames it is {whole}."
-    )
+    return f"Where balls collide R-NEM’s loss is {at} that of N-EM, which has no interaction; on whole frames it is {whole}."
 
 
 def _grouping(measure: Measuring) -> str:
@@ -102,9 +100,8 @@ def _grouping(measure: Measuring) -> str:
         return ""
     more = f", and <b>{_mean(eight)}</b> with eight" if eight else ""
     return (
-        f"With five components the grouping of the balls' pixels has an adjusted Rand index of "
-        f"<b>{_mean(five)}</b>{more} "
-        "(1 is perfect, chance is 0)."
+        f"R-NEM’s grouping of the balls’ pixels has an adjusted Rand index of <b>{_mean(five)}</b> with five "
+        f"components{more} (1 is perfect, chance is 0)."
     )
 
 
@@ -114,8 +111,8 @@ def _extrapolation(measure: Measuring, mended: Mapping[int, tuple[float, float]]
         return ""
     summed, averaged = (", ".join(f"{mended[seed][side]:.0f}" for seed in sorted(mended)) for side in (0, 1))
     return (
-        f"Run with eight components on six to eight balls it has <b>{summed}</b> nats by seed; if the effects of the "
-        f"others are averaged and not summed, <b>{averaged}</b> (LSTM <b>{_mean(lstm)}</b>)."
+        f"Run with eight components on six to eight balls, R-NEM trained with five has <b>{summed}</b> nats by seed; "
+        f"with the mean of the others’ effects in place of their sum, <b>{averaged}</b> (LSTM <b>{_mean(lstm)}</b>)."
     )
 
 
@@ -125,14 +122,17 @@ def _curtain(measure: Measuring) -> str:
     if not ours or not theirs:
         return ""
     return (
-        "Of the balls that come out from behind a curtain it predicts "
-        f"<b>{100 * np.mean(list(ours.values())):.0f} %</b>"
-        f" where they appear; the LSTM <b>{100 * np.mean(list(theirs.values())):.0f} %</b>."
+        f"Of the balls that come out from behind a curtain R-NEM predicts <b>{_share(ours)}</b> where they appear; the "
+        f"LSTM <b>{_share(theirs)}</b>."
     )
 
 
 def _label(model: str) -> str:
     return MODEL_LABELS[model.partition("-")[0]]
+
+
+def _share(values: Mapping[int, float]) -> str:
+    return f"{100 * np.mean(list(values.values())):.0f} %"
 
 
 def _mean(values: Mapping[int, float], seeds: Iterable[int] | None = None) -> str:
@@ -187,8 +187,8 @@ def buttons(runs: Iterable[Run], address: str = "") -> str:
     }
     items = "".join(f'<a class="button" href="{html.escape(url)}">{name}</a>' for name, url in links.items())
     version = metadata.version("rnem")
-    entry = html.escape(_cite(version))
-    cite = f'<details class="cite"><summary class="button">cite</summary><pre>{entry}</pre></details>'
+    both = html.escape(_cite(version))
+    cite = f'<details class="cite"><summary class="button">cite</summary><pre>{both}</pre></details>'
     until = f" · runs until {newest_run}" if newest_run else ""
     return f'<div class="buttons">{items}{cite}<span class="version">version {version}{until}</span></div>'
 
