@@ -16,6 +16,7 @@ import tyro
 
 from rnem.analysis import curves, occlusion, space_invaders
 from rnem.claims import scorecard
+from rnem.model.config import model_label
 from rnem.runs import store
 from rnem.runs.store import Run
 
@@ -70,29 +71,16 @@ def balls() -> list[Row]:
         updates, sequences = found[0].updates, found[0].manifest["sequences_seen"]
         return {"updates": f"{updates:,}", "sequences seen": f"{sequences:,}"} | late(found)
 
-    models = {
-        "rnem-k5": "R-NEM, K = 5",
-        **{f"rnem-k{k}": f"R-NEM, K = {k}" for k in (8, 6, 4, 3, 2)},
-        "rnem_noatt-k5": "R-NEM without attention, K = 5",
-        "nem-k5": "N-EM, K = 5",
-        "lstm": "LSTM",
-        "rnn": "RNN",
-        "long_rnem-k5": "R-NEM, K = 5, three times as long",
-        "long_nem-k5": "N-EM, K = 5, three times as long",
-        "authors_rnem-k5": "R-NEM, K = 5, the authors' optimiser and noise",
-        "authors_nem-k5": "N-EM, K = 5, the authors' optimiser and noise",
-        "carried_rnem-k5": "R-NEM, K = 5, sequences carry state",
-    }
-    long = {
-        "rnem-k5": "R-NEM, K = 5, long campaign",
-        "rnem-k8": "R-NEM, K = 8, long campaign",
-        "rnem_noatt-k5": "R-NEM without attention, K = 5, long campaign",
-        "nem-k5": "N-EM, K = 5, long campaign",
-        "lstm": "LSTM, long campaign",
-        "rnn": "RNN, long campaign",
-    }
-    rows = [named(label, f"laptop-balls4mass-{model}", measured) for model, label in models.items()]
-    rows += [named(label, f"long-balls4mass-{model}", measured) for model, label in long.items()]
+    models = ("rnem-k5", *(f"rnem-k{k}" for k in (8, 6, 4, 3, 2)), "rnem_noatt-k5", "nem-k5", "lstm", "rnn")
+    trained = [("long", "three times as long"), ("authors", "the authors' optimiser and noise")]
+    variants = [(f"{how}_{model}", model, what) for how, what in trained for model in ("rnem-k5", "nem-k5")]
+    variants += [("carried_rnem-k5", "rnem-k5", "sequences carry state")]
+    long = ("rnem-k5", "rnem-k8", "rnem_noatt-k5", "nem-k5", "lstm", "rnn")
+    rows = [named(model_label(model), f"laptop-balls4mass-{model}", measured) for model in models]
+    rows += [
+        named(f"{model_label(model)}, {what}", f"laptop-balls4mass-{name}", measured) for name, model, what in variants
+    ]
+    rows += [named(f"{model_label(model)}, long campaign", f"long-balls4mass-{model}", measured) for model in long]
     copied = frames("balls4mass32", "copy_last")
     return [*rows, {"model": "copy the last frame"} | copied(store.exactly("laptop-balls4mass-rnem-k5")[:1])]
 
@@ -110,8 +98,8 @@ def curtain() -> list[Row]:
             "how far off what shows faintly is (pixels)": over_seeds(found, faint),
         }
 
-    models = {"rnem-k5": "R-NEM, K = 5", "nem-k5": "N-EM, K = 5", "lstm": "LSTM", "rnn": "RNN"}
-    return [named(label, f"laptop-balls3curtain-{model}", measured) for model, label in models.items()]
+    models = ("rnem-k5", "nem-k5", "lstm", "rnn")
+    return [named(model_label(model), f"laptop-balls3curtain-{model}", measured) for model in models]
 
 
 def game() -> list[Row]:
@@ -125,12 +113,8 @@ def game() -> list[Row]:
             "turns (%)": over_seeds(found, lambda run: 100 * space_invaders.turning(run, 10, 24)["right"].mean()),
         }
 
-    models = {
-        "rnem-k4": "R-NEM, K = 4",
-        "nem-k4": "N-EM, K = 4",
-        "lstm": "LSTM",
-        "order_rnem-k4": "R-NEM, actions in the authors' order",
-    }
+    models = {model: model_label(model) for model in ("rnem-k4", "nem-k4", "lstm")}
+    models["order_rnem-k4"] = "R-NEM, actions in the authors' order"
     rows = [named(label, f"laptop-spaceinvaders-{model}", measured) for model, label in models.items()]
     copy = late(store.exactly("laptop-spaceinvaders-rnem-k4")[0])
     names = {"BCE (nats)": "copy", "BCE on pixels that change": "copy_moving"}

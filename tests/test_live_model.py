@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from rnem.analysis import ablations
 from rnem.cli import main
 from rnem.evaluation import metrics
 from rnem.model import em
-from rnem.model.config import AUTOENCODERS, NetworkConfig
+from rnem.model.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig
 from rnem.model.network import build
 from rnem.runs import store
 from rnem.videos import balls
@@ -185,6 +186,11 @@ def test_the_exported_script_holds_the_verified_run(javascript, tmp_path, capsys
     assert there["digest"] == hashlib.sha256((run.path / "weights.safetensors").read_bytes()).hexdigest()
     assert there["weights"] == live.payload(run.config.network, run.weights())["weights"]
     assert out.stat().st_size < 1_100_000
+
+
+def test_the_pages_models_are_called_as_the_book_calls_them():
+    names = re.search(r"MODEL_NAMES = \{(.*?)\};", (live.FOLDER / "views.js").read_text())[1]
+    assert dict(re.findall(r'(\w+): "([^"]*)"', names)) == {model: MODEL_LABELS[model] for model in live.MODELS}
 
 
 # --------------------------------------------------------------------------------------------------- world and metrics

@@ -29,7 +29,7 @@ from rnem.runs.store import Run
 DIGITS = 7
 """Significant digits that are kept."""
 NEUTRAL = (
-    "rnem.analysis.cache", "rnem.errors", "rnem.paths", "rnem.runs.archive", "rnem.runs.code", "rnem.runs.config",
+    "rnem.analysis.cache", "rnem.errors", "rnem.model.config", "rnem.paths", "rnem.runs.archive", "rnem.runs.code", "rnem.runs.config",
     "rnem.runs.experiments", "rnem.runs.files", "rnem.runs.provenance", "rnem.runs.store",
 )  # fmt: skip
 """Modules that find, describe and keep runs and tables: what they give a measure is in the key by other ways."""

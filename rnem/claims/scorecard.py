@@ -13,7 +13,7 @@ from rnem.claims import measured, poster, rules
 from rnem.claims.rules import Claim, Comparison, Decided, Measure, Outcome, Verdict
 from rnem.evaluation.metrics import interval, ratio_interval
 from rnem.evaluation.quantities import QUANTITIES
-from rnem.model.config import MODEL_LABELS
+from rnem.model.config import model_label
 from rnem.paths import verdicts_root
 from rnem.runs.config import RunConfig
 from rnem.runs.store import Run
@@ -48,12 +48,6 @@ BADGES = {
     "not tested at this scale": "light",
 }
 """Colour of a verdict (sphinx-design)."""
-
-
-def model_label(model: str) -> str:
-    """``rnem-k5`` -> R-NEM, K = 5."""
-    name, _, components = model.partition("-k")
-    return MODEL_LABELS[name] + (f", K = {components}" if components else "")
 
 
 def number(values: Iterable[float]) -> str:

@@ -10,7 +10,7 @@ from rnem.analysis.authors_results import WINDOWS
 from rnem.evaluation.metrics import interval
 from rnem.figures.curves import spread
 from rnem.figures.style import MODEL_COLOURS, WIDTH
-from rnem.model.config import MODEL_LABELS
+from rnem.model.config import model_label
 
 
 def shares(theirs: pd.DataFrame, ours: pd.DataFrame, window: str = "49-499") -> plt.Figure:
@@ -24,7 +24,7 @@ def shares(theirs: pd.DataFrame, ours: pd.DataFrame, window: str = "49-499") -> 
     order = list(MODEL_COLOURS)
     names = sorted(set(zip(ours["model"], ours["components"], strict=True)), key=lambda n: (order.index(n[0]), n[1]))
     videos = list(dict.fromkeys([*theirs["video"], *ours["video"]]))
-    labels = ["authors' model", *(MODEL_LABELS[m] + (f", K = {k}" if k > 1 else "") for m, k in names)]
+    labels = ["authors' model", *(model_label(f"{m}-k{k}" if k > 1 else m) for m, k in names)]
     size = (WIDTH, 0.8 + 0.3 * len(labels))
     figure, grid = plt.subplots(1, len(videos), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axes, video in zip(grid[0], videos, strict=True):

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from rnem.errors import RnemError
-from rnem.model.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig
+from rnem.model.config import AUTOENCODERS, MODEL_LABELS, NetworkConfig, model_label
 from rnem.runs.store import Run
 
 FOLDER = Path(__file__).parent
@@ -37,7 +37,7 @@ def script(run: Run) -> str:
         "key": run.key,
         "digest": run.manifest["files"]["weights.safetensors"]["sha256"],
         "data": run.config.data,
-        "name": f"{MODEL_LABELS[run.config.network.model]}, K = {run.config.network.components}",
+        "name": model_label(f"{run.config.network.model}-k{run.config.network.components}"),
         "sequences": run.manifest.get("sequences_seen"),
     }
     text = json.dumps({**known, **payload(run.config.network, load_network(run).state_dict())}, separators=(",", ":"))

@@ -31,6 +31,12 @@ MODELS = {
 MODEL_LABELS = {name: model.label for name, model in MODELS.items()}
 
 
+def model_label(model: str) -> str:
+    """Return what the book calls a model with its number of components: ``rnem-k5`` -> R-NEM, K = 5."""
+    name, _, components = model.partition("-k")
+    return MODEL_LABELS[name] + (f", K = {components}" if components else "")
+
+
 @dataclass(frozen=True)
 class Autoencoder:
     """Shape of an encoder and its decoder; sizes in pixels, widths in units.
