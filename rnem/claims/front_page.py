@@ -91,7 +91,7 @@ def _contacts(measure: Measuring) -> str:
             return ""
         shares.append(100 * (1 - np.exp(np.mean([np.log(ours[seed] / theirs[seed]) for seed in both]))))
     at, whole = (f"<b>{abs(share):.0f} % {'below' if share >= 0 else 'above'}</b>" for share in shares)
-    return f"Where balls collide R-NEM’s loss is {at} that of N-EM, which has no interaction; on whole frames it is {whole}."
+    return f"Where balls collide R-NEM’s loss is {at} that of N-EM, which has no interaction; on whole frames {whole}."
 
 
 def _grouping(measure: Measuring) -> str:
