@@ -14,10 +14,11 @@ PAGE = _build/html/index.html
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: book test lint clean help
+.PHONY: book pdf test lint clean help
 
 help:
 	@echo "make book    build the book (re-executing what is stale) and say where the page is"
+	@echo "make pdf     the same as one PDF, by a headless Chromium of this machine"
 	@echo "make test    run the tests"
 	@echo "make lint    check style (ruff)"
 	@echo "make clean   remove the built pages"
@@ -34,6 +35,9 @@ book: $(VENV)/.installed
 	jupyter-book build book/ -W --keep-going
 	@echo
 	@echo "The book is at $(abspath $(PAGE))"
+
+pdf: book
+	python -c 'from pathlib import Path; from rnem.book import pdf; print("The book is at", pdf.write(Path("_build/html"), Path("_build/rnem.pdf")))'
 
 test: $(VENV)/.installed
 	python -m pytest

@@ -29,8 +29,8 @@ from rnem.runs.store import Run
 DIGITS = 7
 """Significant digits that are kept."""
 NEUTRAL = (
-    "rnem.analysis.cache", "rnem.errors", "rnem.model.config", "rnem.paths", "rnem.runs.archive", "rnem.runs.code", "rnem.runs.config",
-    "rnem.runs.experiments", "rnem.runs.files", "rnem.runs.provenance", "rnem.runs.store",
+    "rnem.analysis.cache", "rnem.errors", "rnem.model.config", "rnem.paths", "rnem.runs.archive", "rnem.runs.code",
+    "rnem.runs.config", "rnem.runs.experiments", "rnem.runs.files", "rnem.runs.provenance", "rnem.runs.store",
 )  # fmt: skip
 """Modules that find, describe and keep runs and tables: what they give a measure is in the key by other ways."""
 TEST_VIDEOS = {"balls4mass": 200, "balls5mass": 100, "balls678mass": 100, "balls3curtain": 100, "spaceinvaders": 100}
