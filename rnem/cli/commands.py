@@ -298,7 +298,8 @@ class Chapter:
         if self.name is not None:
             print(chapters.execute(self.name, force=self.force))
             return
-        print_table(("chapter", "state", "why"), [(s.chapter.name, s.state, _shortened(s.why)) for s in chapters.status()])
+        rows = [(status.chapter.name, status.state, _shortened(status.why)) for status in chapters.status()]
+        print_table(("chapter", "state", "why"), rows)
 
 
 def _shortened(why: str) -> str:
