@@ -17,6 +17,9 @@ from packaging.requirements import Requirement
 
 from rnem.authors.result_videos import HASHES
 from rnem.cli import main
+from rnem.model import em
+from rnem.model.interaction import Pairwise
+from rnem.model.network import Network
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -151,3 +154,14 @@ def test_no_file_names_a_place_on_somebodys_machine():
         path = REPOSITORY / name
         if path.suffix in texts and path.is_file() and path != Path(__file__):
             assert not re.search(r"/(?:root|home|Users|work)/\w", path.read_text(encoding="utf-8")), name
+
+
+def test_the_number_of_each_equation_of_the_model_page_stands_in_the_docstring_of_its_code():
+    text = (REPOSITORY / "book" / "chapters" / "model.md").read_text(encoding="utf-8")
+    code = {
+        "input": em.masked_difference, "mstep": Network.forward, "estep": em.e_step, "upsilon": Pairwise, "loss": em.loss,
+    }  # fmt: skip
+    labels = re.findall(r"\(eq-(\w+)\)", text)
+    assert labels == list(code)
+    for number, label in enumerate(labels, 1):
+        assert code[label].__doc__.startswith(f"Equation {number}"), label

@@ -1,6 +1,7 @@
-"""Expectation maximisation through time: E-step, M-step, loss, unroll and rollout (SPEC equations, arXiv 1802.10353).
+"""Expectation maximisation through time: E-step, M-step, loss, unroll and rollout (arXiv 1802.10353).
 
-The plain functions are the paper's equations, literally; ``unroll`` takes them or their fast equivalents.
+The plain functions are the equations, literally, with their numbers on the book's page *The model*; ``unroll`` takes
+them or their fast equivalents.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ def initial_gamma(raw: Float[Tensor, "B K 1 H W"]) -> Float[Tensor, "B K 1 H W"]
 
 
 def e_step(psi: Float[Tensor, "B K 1 H W"], x: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B K 1 H W"]:
-    """gamma_k = p_k / sum_j p_j with p_k = x psi_k + (1-x)(1-psi_k) + 1e-6, x the clean next frame."""
+    """Equation 3: gamma_k = p_k / sum_j p_j with p_k = x psi_k + (1-x)(1-psi_k) + 1e-6, x the clean next frame."""
     x = x[:, None]
     p = x * psi + (1 - x) * (1 - psi) + EPSILON
     return p / p.sum(1, keepdim=True)
 
 
 def masked_difference(gamma: Tensor, x: Float[Tensor, "B 1 H W"], psi: Tensor) -> Float[Tensor, "B K 1 H W"]:
-    """input_k = gamma_k (x - psi_k): what component k has to explain. gamma gets no gradient, psi does."""
+    """Equation 1: input_k = gamma_k (x - psi_k), what component k has to explain; psi gets a gradient, gamma none."""
     return gamma.detach() * (x[:, None] - psi)
 
 
@@ -68,7 +69,7 @@ class Losses:
 def loss(
     psi: Float[Tensor, "B K 1 H W"], gamma: Tensor, x: Float[Tensor, "B 1 H W"], mask: Tensor | None = None
 ) -> Losses:
-    """gamma BCE(psi, x) + (1-gamma) KL(Bernoulli(0) || psi), summed over pixels and components, over B.
+    """Equation 5: gamma BCE(psi, x) + (1-gamma) KL(Bernoulli(0) || psi), summed over pixels and components, over B.
 
     With a mask (B,1,H,W) only its pixels count: the relational loss.
     """

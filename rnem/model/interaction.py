@@ -35,7 +35,7 @@ class Identity(Interaction):
 
 
 class Pairwise(Interaction):
-    """Υ of R-NEM: the sum over all other components of one function of (focus, context), weighted by attention."""
+    """Equation 4: the sum over all other components of one function of (focus, context), weighted by attention."""
 
     def __init__(self, state: int, attention: int, actions: int) -> None:
         super().__init__()

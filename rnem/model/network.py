@@ -150,7 +150,7 @@ class Network(nn.Module):
         theta: Float[Tensor, "B K S"],
         action: Float[Tensor, "B K E"] | None = None,
     ) -> tuple[Float[Tensor, "B K 1 H W"], Float[Tensor, "B K S"]]:
-        """Logits of psi for the next frame, and the next state (M-step)."""
+        """Equation 2 (M-step): return the logits of psi for the next frame, and the next state."""
         B, K = inputs.shape[:2]
         code = self.encoder(inputs.flatten(0, 1)).view(B, K, -1)
         theta, read = self.core(theta, code, action)
