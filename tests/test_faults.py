@@ -304,7 +304,7 @@ def die_at(moment: int) -> None:
 
         return call
 
-    train._Training._one_update = counted(train._Training._one_update)
+    train.draw_batch = counted(train.draw_batch)
     files.write_file = counted(files.write_file)
     for name in ("fsync", "rename", "replace", "unlink", "mkdir"):
         setattr(os, name, counted(getattr(os, name)))
@@ -336,14 +336,14 @@ def pause_until(path: Path) -> None:
     """Let the next training wait after each checkpoint until a file is there."""
     from rnem.training import train
 
-    write = train._Training._write
+    write = train._Checkpoints.write
 
     def patient(self, name: str) -> None:
         write(self, name)
         while name == train.CHECKPOINT and not path.exists():
             time.sleep(0.01)
 
-    train._Training._write = patient
+    train._Checkpoints.write = patient
 
 
 def full_when_saving(filler: Path | None) -> None:
@@ -361,13 +361,13 @@ def not_finite(update: int) -> None:
     """From this update on the loss of this process is NaN."""
     from rnem.training import train
 
-    batch = train._Training._batch
+    draw_batch = train.draw_batch
 
-    def poisoned(self):
-        features, *rest = batch(self)
-        return (features * float("nan") if self.update >= update else features), *rest
+    def poisoned(config, stream, state, fabric):
+        features, *rest = draw_batch(config, stream, state, fabric)
+        return (features * float("nan") if state.update >= update else features), *rest
 
-    train._Training._batch = poisoned
+    train.draw_batch = poisoned
 
 
 def jumping_clock() -> None:
