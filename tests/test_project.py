@@ -159,7 +159,8 @@ def test_no_file_names_a_place_on_somebodys_machine():
 def test_the_number_of_each_equation_of_the_model_page_stands_in_the_docstring_of_its_code():
     text = (REPOSITORY / "book" / "chapters" / "model.md").read_text(encoding="utf-8")
     code = {
-        "input": em.masked_difference, "mstep": Network.forward, "estep": em.e_step, "upsilon": Pairwise, "loss": em.loss,
+        "input": em.masked_difference, "mstep": Network.forward, "estep": em.e_step, "upsilon": Pairwise,
+        "loss": em.loss,
     }  # fmt: skip
     labels = re.findall(r"\(eq-(\w+)\)", text)
     assert labels == list(code)
