@@ -204,7 +204,7 @@ def test_rows_of_what_is_counted_are_pooled_over_draws(network, shorter, monkeyp
     rows = occlusion.returns(run, "balls3curtain16", 3)
     assert rows.groupby(["video", "ball", "frame"])["draw"].agg(list).map(lambda d: d == [0, 1, 2, 3, 4]).all()
     assert occlusion.returned(run, 1, 50, "balls3curtain16", 3) == rows.loc[rows["hidden"] >= 2, "found"].mean()
-    monkeypatch.setattr(occlusion, "watch", lambda *_: 1 / 0)
+    monkeypatch.setattr(occlusion, "watch_videos", lambda *_: 1 / 0)
     assert set(occlusion.identity(run, "balls3curtain16", 3)["draw"]) == {0, 1, 2, 3, 4}
 
 

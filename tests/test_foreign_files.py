@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -228,7 +229,7 @@ def fitting(change) -> bytes:
     """Weights of the network, one of them changed."""
     weights = files.portable(build(CONFIG.network).state_dict())
     change(weights, sorted(weights)[0])
-    return files.safetensors.torch.save(weights)
+    return safetensors.torch.save(weights)
 
 
 SAFETENSORS |= {
