@@ -102,6 +102,7 @@ def write_book(root: Path, **chapters: str) -> Path:
     (folder / "state.md").write_text("# State\n\n```{notebook-state}\n```\n")
     (folder / "references.bib").write_text("")
     shutil.copy(REPOSITORY / "_config.yml", root)
+    shutil.copytree(REPOSITORY / "book" / "_static", folder / "_static", dirs_exist_ok=True)
     for name, text in chapters.items():
         (folder / "chapters" / f"{name}.md").write_text(text)
     return folder

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -56,6 +57,7 @@ def html(tmp_path_factory):
     settings = (REPOSITORY / "_config.yml").read_text()
     settings = settings.replace('"chapters/*.md"', '"none/*.md"').replace("    - rnem.book.sphinx_guard\n", "")
     (root / "_config.yml").write_text(settings)
+    shutil.copytree(REPOSITORY / "book" / "_static", root / "book" / "_static")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "--keep-going"]
     environment = os.environ | {"RNEM_DATA": str(REPOSITORY / "data"), "NO_COLOR": "1"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=900, check=False)

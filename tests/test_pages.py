@@ -94,7 +94,8 @@ CONTRAST = """(least) => {
     const walk = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
       const node = walk.currentNode.parentElement, text = walk.currentNode.data.trim();
-      if (!text || !node.getClientRects().length || node.closest("svg, mjx-container, script, style, .headerlink")) continue;
+      const aside = node.closest("svg, mjx-container, script, style, .headerlink");
+      if (!text || !node.getClientRects().length || aside) continue;
       const under = ground(node), a = light(over(rgba(getComputedStyle(node).color), under)), b = light(under);
       const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
       if (ratio < least) bad.push(`${text.slice(0, 40)}: ${ratio.toFixed(2)}`);

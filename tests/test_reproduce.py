@@ -69,6 +69,7 @@ def one(tmp_path, monkeypatch):
     (folder / "intro.md").write_text("# A book\n")
     (folder / "references.bib").write_text("")
     shutil.copy(REPOSITORY / "_config.yml", folder.parent)
+    shutil.copytree(REPOSITORY / "book" / "_static", folder / "_static")
     monkeypatch.setenv("RNEM_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("RNEM_BOOK", str(folder))
     monkeypatch.setattr(cells, "_chosen", Chosen())
