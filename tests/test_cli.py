@@ -303,13 +303,12 @@ def test_a_published_video_is_downloaded_by_its_name(capsys, cached, authors_vid
 
     asked = []
     monkeypatch.setattr(authors_results, "at_hand", lambda name: None)
-    monkeypatch.setattr(result_videos.pooch, "retrieve", lambda url, *_, **__: asked.append(url) or authors_video)
+    monkeypatch.setattr(result_videos.pooch, "retrieve", lambda *given, **_: asked.append(given[:2]) or authors_video)
     monkeypatch.setattr(result_videos.pooch, "os_cache", lambda _: authors_video.parent / "cache")
     assert main(["evaluate", RUN, "--video", name, "--json"]) == 0
-    assert asked == [result_videos.URL.format(commit=result_videos.COMMIT, name="balls4mass_rnem2")]
-    said = capsys.readouterr()
-    assert json.loads(said.out)["frames"] == 16
-    assert "was downloaded unverified, as no hash of it is known" in said.err
+    url = result_videos.URL.format(commit=result_videos.COMMIT, name="balls4mass_rnem2")
+    assert asked == [(url, result_videos.HASHES["balls4mass_rnem2"])], "what is downloaded is checked"
+    assert json.loads(capsys.readouterr().out)["frames"] == 16
 
     def offline(*arguments, **keywords):
         raise OSError("no network")
