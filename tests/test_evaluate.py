@@ -10,6 +10,7 @@ import torch
 from rnem.analysis import ablations, attention, grouping, occlusion, rollouts
 from rnem.analysis import curves as analysis_curves
 from rnem.evaluation import evaluate
+from rnem.model.fast import accelerate
 from rnem.model.network import build
 from rnem.runs import experiments, store
 from rnem.videos import datasets, hdf5, videos
@@ -20,7 +21,7 @@ DATA = "balls4mass16"
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    made = build(experiments.named("smoke-balls4mass-rnem-k5").network).eval()
+    made = accelerate(build(experiments.named("smoke-balls4mass-rnem-k5").network)).eval()
     with torch.no_grad():  # untrained, every component says the same; sharper predictions tell them apart
         made.decoder.convs[-1].conv.weight.mul_(30)
     return made
