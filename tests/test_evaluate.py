@@ -166,7 +166,7 @@ def test_draws_differ_and_the_mean_is_over_them(network, monkeypatch, tmp_path):
     assert drawn["draw"].tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(drawn["ari"], late, rtol=1e-5)
     spread = analysis_curves.spread(run, DATA, count=3, frames=13)
-    assert spread.loc["ari", "mean"] == pytest.approx(analysis_curves.late(curves)["ari"].mean(), rel=1e-5)
+    assert spread.loc["ari", "mean"] == pytest.approx(analysis_curves.late_frames(curves)["ari"].mean(), rel=1e-5)
     assert spread.loc["ari", "sd"] == pytest.approx(np.std(late, ddof=1), rel=1e-4)
     assert spread.loc["ari", "sd_of_mean"] == pytest.approx(np.std(late, ddof=1) / 5**0.5, rel=1e-4)
 
