@@ -41,7 +41,7 @@ def test_five_sentences_have_their_numbers_from_the_runs():
     accuracy, contacts, grouping, more, curtain = said(measuring(), MENDED)
     assert "best in 3 of 3 seeds: 57.0 nats; LSTM 67.0, N-EM 71.0, RNN 74.0" in accuracy
     assert "25 % below that of N-EM" in contacts
-    assert contacts.endswith("on whole frames 20 % below.")
+    assert contacts.endswith("on whole frames it is 20 % below.")
     assert "0.80 with five components, and 0.92 with eight" in grouping
     assert "has 157, 182, 421 nats by seed" in more
     assert "103, 100, 103 (LSTM 136.0)" in more
