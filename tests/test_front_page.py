@@ -34,7 +34,8 @@ MENDED = {0: (157.2, 103.1), 1: (181.9, 100.0), 2: (421.0, 103.4)}
 
 
 def said(*given) -> list[str]:
-    return [re.sub("<[^>]+>", "", sentence) for sentence in front_page.findings(*given)]
+    sentences = front_page.findings({"a campaign": given})
+    return [re.sub("<[^>]+>", "", sentence).removesuffix(" (a campaign)") for sentence in sentences]
 
 
 def test_five_sentences_have_their_numbers_from_the_runs():
@@ -47,6 +48,16 @@ def test_five_sentences_have_their_numbers_from_the_runs():
     assert "103, 100, 103 (LSTM 136.0)" in more
     assert "R-NEM predicts 0 %" in curtain
     assert curtain.endswith("LSTM 15 %.")
+
+
+def test_a_sentence_is_of_the_last_campaign_that_has_seeds_enough_for_it():
+    def two_seeds(model, what):
+        return dict(list(measuring()(model, what).items())[:2])
+
+    first = (measuring(), MENDED)
+    assert all("(old)" in sentence for sentence in front_page.findings({"old": first, "new": (two_seeds, {})}))
+    both = front_page.findings({"old": first, "new": (measuring(), {})})
+    assert ["(new)" in sentence for sentence in both] == [True, True, True, False, True]
 
 
 def test_sentences_stay_true_where_r_nem_is_worse():

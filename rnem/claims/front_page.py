@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rnem import figures
-from rnem.claims.rules import Measure, Verdict
+from rnem.claims.rules import MINIMUM_SEEDS, Measure, Verdict
 from rnem.evaluation import evaluate
 from rnem.evaluation.metrics import interval
 from rnem.model.config import MODEL_LABELS
@@ -58,16 +58,38 @@ Measuring = Callable[[str, Measure], dict[int, float]]
 # ------------------------------------------------------------------------------------------------------------- findings
 
 
-def findings(measure: Measuring, mended: Mapping[int, tuple[float, float]]) -> list[str]:
-    """Five sentences in HTML; one whose runs are not there is left out.
+Mended = Mapping[int, tuple[float, float]]
+"""Of R-NEM trained with five components and run with eight on six to eight balls: seed -> BCE with the sum of effects,
+and with their mean."""
 
-    ``measure`` gives one number per seed (rnem.claims.measured.measure_with). ``mended`` is of R-NEM trained with five
-    components and run with eight on six to eight balls: seed -> BCE with the sum of effects, and with their mean.
+
+def findings(campaigns: Mapping[str, tuple[Measuring, Mended]]) -> list[str]:
+    """Return up to five sentences in HTML, each of the last campaign that can say it, whose name it bears.
+
+    A campaign, by its name: what gives one number per seed (rnem.claims.measured.measure_with), and what is mended.
+    Where there are several, those after the first count with MINIMUM_SEEDS seeds or more.
     """
-    sentences = (
-        _accuracy(measure), _contacts(measure), _grouping(measure), _extrapolation(measure, mended), _curtain(measure)
-    )  # fmt: skip
-    return [sentence for sentence in sentences if sentence]
+    said: dict[str, str] = {}
+    for place, (name, (measure, mended)) in enumerate(campaigns.items()):
+        asked = measure if place == 0 else _with_seeds(measure)
+        mended = mended if place == 0 or len(mended) >= MINIMUM_SEEDS else {}
+        of = f' <span class="campaign">({html.escape(name)})</span>'
+        sentences = {
+            "accuracy": _accuracy(asked), "contacts": _contacts(asked), "grouping": _grouping(asked),
+            "extrapolation": _extrapolation(asked, mended), "curtain": _curtain(asked),
+        }  # fmt: skip
+        said |= {subject: sentence + of for subject, sentence in sentences.items() if sentence}
+    return list(said.values())
+
+
+def _with_seeds(measure: Measuring) -> Measuring:
+    """Return the same without what has fewer than MINIMUM_SEEDS seeds."""
+
+    def asked(model: str, what: Measure) -> dict[int, float]:
+        values = measure(model, what)
+        return values if len(values) >= MINIMUM_SEEDS else {}
+
+    return asked
 
 
 def _accuracy(measure: Measuring) -> str:
@@ -108,7 +130,7 @@ def _grouping(measure: Measuring) -> str:
     )
 
 
-def _extrapolation(measure: Measuring, mended: Mapping[int, tuple[float, float]]) -> str:
+def _extrapolation(measure: Measuring, mended: Mended) -> str:
     lstm = measure("lstm", Measure("bce", "balls678mass", components=8))
     if not mended or not lstm:
         return ""
