@@ -161,7 +161,7 @@ def test_the_detectors_own_error_is_small():
 
 
 def test_a_rollout_needs_a_step():
-    with pytest.raises(ValueError, match="0 true and 5 simulated"):
+    with pytest.raises(ValueError, match="0 true and 5 rollout steps"):
         rollouts.true_videos(DATA, 2, 0, 5)
 
 
