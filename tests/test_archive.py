@@ -102,6 +102,15 @@ def test_a_trunk_travels_where_it_is_asked_for_and_completes_a_run_that_lacks_it
     assert torch.equal(store.load(home / box[0].path.name).trunk()[0]["momentum"], torch.ones(2, 3))
 
 
+def test_a_run_whose_weights_are_kept_in_float16_travels_and_is_read_in_float32(tmp_path):
+    half = {name: each.half() for name, each in weights(0).items()}
+    run = store.save(CONFIG, weights=half, metrics=METRICS, manifest=FACTS, root=tmp_path / "box")
+    assert {each.dtype for each in run.weights().values()} == {torch.float32}
+    assert all(torch.equal(each, half[name].float()) for name, each in run.weights().items())
+    archive.pack([run], tmp_path / "runs.tar")
+    assert list(merged(tmp_path / "runs.tar", tmp_path / "here").values()) == ["added"]
+
+
 def test_a_run_that_is_here_stays_and_one_that_differs_is_a_conflict(box, tmp_path):
     home = tmp_path / "home"
     mine = save(home, seed=0, drawn=7)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from rnem.evaluation import metrics
 from rnem.model import em
 from rnem.model.fast import on_path
 from rnem.model.network import Network, build
-from rnem.runs.store import CONFIG, WEIGHTS, Run
+from rnem.runs.store import CONFIG, WEIGHTS, Run, fits
 from rnem.videos.videos import Videos
 
 QUANTITIES = ("loss", "bce", "kl", "relational", "contact", "mixture", "wrong", "copy_last", "ari")
@@ -65,15 +65,10 @@ def load_network(run: Run, path: str = "fast", *, components: int | None = None)
         config = dataclasses.replace(config, components=components)
     network = on_path(build(config), path)
     weights = run.weights()
-    if _shapes(weights) != _shapes(network.state_dict()):
+    if not fits(weights, network.state_dict()):
         raise RunError(f"{run.path / WEIGHTS} does not fit the network of {CONFIG}")
     network.load_state_dict(weights)
     return network.to(memory_format=torch.channels_last).eval()
-
-
-def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple]:
-    """Names, shapes and whether numbers are real: large runs are committed in float16."""
-    return {name: (tensor.shape, tensor.is_floating_point()) for name, tensor in weights.items()}
 
 
 def number_of_draws(run: Run, *, noise: float = 0.0) -> int:

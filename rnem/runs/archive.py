@@ -173,14 +173,13 @@ def _problem(folder: Path) -> str | None:
         for name, kind in FACTS.items():
             if not isinstance(run.manifest.get(name), kind):
                 return f"{MANIFEST} lacks {name}, or it is {run.manifest.get(name)!r}"
-        if run.metrics().empty:
-            return f"{METRICS} has no rows"
+        run.metrics()  # raises where it is no table, or an empty one
         with torch.device("meta"):
-            expected = {name: (each.shape, each.dtype) for name, each in build(run.config.network).state_dict().items()}
+            expected = build(run.config.network).state_dict()
         weights = run.weights()
     except Exception as error:  # whatever parsers make of files that hold something else
         return f"it cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    if {name: (each.shape, each.dtype) for name, each in weights.items()} != expected:
+    if not store.fits(weights, expected):
         return f"{WEIGHTS} does not fit the network of {CONFIG}"
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         return f"{WEIGHTS} has values that are not finite"

@@ -141,11 +141,13 @@ class Run:
         return table
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The network's state dict, on the CPU."""
+        """The network's state dict, on the CPU; what a file holds in float16, to be half as large, is float32 here."""
         import safetensors.torch
+        import torch
 
         with reading(self.path / WEIGHTS, RunError):
-            return safetensors.torch.load(self._read(WEIGHTS))
+            stored = safetensors.torch.load(self._read(WEIGHTS))
+        return {name: each.float() if each.dtype == torch.float16 else each for name, each in stored.items()}
 
     def trunk(self) -> tuple[dict[str, torch.Tensor], dict] | None:
         """The state that a longer run goes on from, and its meta data; None where that file was not fetched."""
@@ -157,6 +159,12 @@ class Run:
         if problem := file_problem(self.path, name, self.manifest["files"].get(name)):
             raise RunError(f"{self.path}: {problem}")
         return (self.path / name).read_bytes()
+
+
+def fits(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether weights have the names, shapes and types of a network's state dict."""
+    kinds = [{name: (each.shape, each.dtype) for name, each in state.items()} for state in (weights, expected)]
+    return kinds[0] == kinds[1]
 
 
 def load(config_or_path: RunConfig | Path | str, root: Path | str | None = None, *, weights: bool = True) -> Run:
