@@ -51,8 +51,7 @@ def authors_root() -> Path:
 
 def authors_videos_root() -> Path:
     """Folder of the authors' videos: ``$RNEM_AUTHORS``, or ``shared/authors`` beside the repository."""
-    given = os.environ.get("RNEM_AUTHORS")
-    return Path(given).expanduser() if given else repository().parent / "shared" / "authors"
+    return _given("RNEM_AUTHORS") or repository().parent / "shared" / "authors"
 
 
 def book_root() -> Path:

@@ -26,6 +26,7 @@ from rnem.claims import rules
 from rnem.claims.measured import measure_with
 from rnem.model import config
 from rnem.runs import code, experiments, store
+from rnem.runs.code import module_path
 from rnem.runs.experiments import named
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -589,6 +590,6 @@ def test_every_link_from_the_text_to_code_finds_it():
     for path in (REPOSITORY / "book").rglob("*.md"):
         for symbol in re.findall(r"\{src\}`(?:[^`<]*<)?([\w.]+)>?`", path.read_text(encoding="utf-8")):
             module, name = sphinx_source.split(symbol)
-            code = sphinx_source.path_of(module)
+            code = module_path(module)
             assert code.is_file(), f"{path.name}: {symbol}"
             assert not name or name in sphinx_source.definitions(code.read_text(encoding="utf-8")), symbol

@@ -510,10 +510,11 @@ def test_a_seed_of_a_run_that_no_generator_takes(capsys, cache, tmp_path, seed):
         assert "seed" in refused(capsys, tmp_path, *command.split(), f"{NAME}@{seed}")
 
 
-@pytest.mark.parametrize("variable", ["RNEM_DATA", "RNEM_BOOK"])
+@pytest.mark.parametrize("variable", ["RNEM_DATA", "RNEM_BOOK", "RNEM_AUTHORS"])
 def test_a_folder_of_a_user_who_is_not_there(capsys, cache, tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, "~nouser/x")
-    words = {"RNEM_DATA": "runs list", "RNEM_BOOK": "chapter"}[variable]
+    video = f"evaluate {NAME} --video balls4mass_rnem1"
+    words = {"RNEM_DATA": "runs list", "RNEM_BOOK": "chapter", "RNEM_AUTHORS": video}[variable]
     assert f"{variable}" in refused(capsys, tmp_path, *words.split())
 
 

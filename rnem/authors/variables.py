@@ -13,9 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from rnem.model.config import AUTOENCODERS, MODEL_LABELS, MODELS, Autoencoder, NetworkConfig
+from rnem.model.network import EMBEDDED
 
 PREFIX = "R-RNNEM/"
-EMBEDDING = 10  # width of their action embedding
 OPTIMISER = {"Adam", "Adam_1", "beta1_power", "beta2_power", "global_step"}
 """Last parts of names that a checkpoint holds beside the network; left out when read."""
 
@@ -112,7 +112,7 @@ def _core(config: NetworkConfig, code: int) -> list[Variable]:
 
 def _interaction(config: NetworkConfig, code: int) -> list[Variable]:
     """R-NEM's dense layers share one scope and are numbered in order of use, the action's first where there is one."""
-    D, E = config.state, EMBEDDING if config.actions else 0
+    D, E = config.state, EMBEDDED if config.actions else 0
     layers = [("action", config.actions, E)] if config.actions else []
     layers += [("core.interaction.encode", D + E, D), ("core.interaction.core", 2 * D, D)]
     layers += [("core.interaction.context", D, D)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import html
 from collections.abc import Iterator
-from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -17,8 +16,9 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import ReferenceRole
 
+from rnem.runs.code import module_path
+
 logger = logging.getLogger(__name__)
-PACKAGE = Path(__file__).parents[1]
 # Code has longer lines than prose, so its pages use the column that a chapter leaves to its table of contents.
 _WIDE = "<style>.bd-main .bd-content .bd-article-container { max-width: 72rem; }</style>\n"
 
@@ -48,15 +48,9 @@ def split(symbol: str) -> tuple[str, str]:
     """Return rnem.model.em.e_step as ("rnem.model.em", "e_step"): the longest module; one alone has no second part."""
     parts = symbol.split(".")
     for n in range(len(parts), 1, -1):
-        if path_of(".".join(parts[:n])).is_file():
+        if module_path(".".join(parts[:n])).is_file():
             return ".".join(parts[:n]), ".".join(parts[n:])
     return ".".join(parts[:2]), ".".join(parts[2:])
-
-
-def path_of(module: str) -> Path:
-    """Return the file of a module or package, or where it would be."""
-    path = PACKAGE.parent.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 class SourceRole(ReferenceRole):
@@ -88,7 +82,7 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
     for found in getattr(env, "rnem_cited", {}).values():
         for symbol, location in found:
             module, name = split(symbol)
-            path = path_of(module)
+            path = module_path(module)
             if not path.is_file() or (name and name not in definitions(path.read_text(encoding="utf-8"))):
                 logger.warning(f"there is no {symbol} to link to", location=location, type="rnem")
 
@@ -98,9 +92,9 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
     cited = getattr(app.env, "rnem_cited", {})
     modules = {split(symbol)[0] for found in cited.values() for symbol, _ in found}
     for module in sorted(modules):
-        if not path_of(module).is_file():  # of which `check` has warned
+        if not module_path(module).is_file():  # of which `check` has warned
             continue
-        source = path_of(module).read_text(encoding="utf-8")
+        source = module_path(module).read_text(encoding="utf-8")
         rendered = app.builder.highlighter.highlight_block(source, "python", linenos=False)
         lines = rendered.splitlines()
         # Pygments opens its <pre> on the first line, so line n of the source is line n of the result.

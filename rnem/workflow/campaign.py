@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rnem import errors
 from rnem.claims import measured, poster, rules
 from rnem.model import config
-from rnem.model.network import build
+from rnem.model.network import EMBEDDED, build
 from rnem.runs import experiments, store
 from rnem.runs.config import RunConfig
 from rnem.runs.provenance import hardware
@@ -147,7 +147,7 @@ def _operations_of_a_step(network: config.NetworkConfig) -> int:
     net = build(network)
     size = config.AUTOENCODERS[network.autoencoder].size
     inputs = torch.zeros(1, network.components, 1, size, size)
-    action = torch.zeros(1, network.components, 10) if network.actions else None
+    action = torch.zeros(1, network.components, EMBEDDED) if network.actions else None
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(inputs, net.initial_state(1), action)
     return counter.get_total_flops()
