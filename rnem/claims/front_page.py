@@ -276,5 +276,6 @@ def page(film: figures.Film, sentences: Iterable[str], table: pd.DataFrame, link
     return (
         f'<div class="front">{links}<div class="front-top">{film.html}'
         f'<div class="findings"><p class="front-head">What was found</p><ol>{found}</ol></div></div>'
-        f'<p class="front-head">The poster’s {len(table)} claims: {summary}</p>{tiles(table)}{doors()}</div>'
+        f'<p class="front-head">The poster’s {len(table)} claims: {summary} '
+        f'<span class="campaign">(each by the last campaign that tested it)</span></p>{tiles(table)}{doors()}</div>'
     )
