@@ -82,7 +82,7 @@ figures.save(figure, "drawing", alt="A line that rises from 1 to 9.", caption="S
 
 ```{code-cell} ipython3
 :tags: [remove-input]
-cells.claim_box(claim="It rises.", source="poster", measured="9.", verdict="replicated", command="rnem", runs=[])
+cells.evidence([])
 ```
 """
 
@@ -356,7 +356,7 @@ def test_a_chapter_that_does_not_exist_is_named(root):
         chapters.execute("smal")
 
 
-def test_a_claim_box_says_how_many_versions_of_the_code_and_which_changes_are_behind_it():
+def test_the_evidence_says_how_many_versions_of_the_code_and_which_changes_are_behind_it():
     def run(seed, digest, dirty, **more):
         known = {"wall_seconds": 60.0, "threads": 1, "hardware": "a processor", "commit": "abcdef0123", "dirty": dirty}
         profile = SimpleNamespace(profile="laptop")
@@ -367,10 +367,6 @@ def test_a_claim_box_says_how_many_versions_of_the_code_and_which_changes_are_be
     assert "uncommitted" not in clean
     mixed = [run(0, "a", True), run(1, "b", False), run(2, "c", True, code_digests=["b", "c"])]
     assert cells.evidence(mixed).endswith("; 3 versions of the training code; 2 of the runs with uncommitted changes.")
-
-
-def test_a_claim_box_knows_every_verdict():
-    assert set(cells.VERDICT_CLASSES) == set(rules.Verdict.__args__)
 
 
 # --------------------------------------------------------------------------------------------------------- built pages

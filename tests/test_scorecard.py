@@ -53,7 +53,7 @@ def test_a_scorecard_has_a_row_per_claim_and_counts_verdicts(monkeypatch):
     one = Claim("accuracy", "It is accurate.", "poster", "no number", (LOWER,))
     monkeypatch.setattr(scorecard.poster, "FIRST", {"accuracy": one})
     numbers = {"rnem-k5": {0: 50.0, 1: 51.0, 2: 49.0}, "lstm": {0: 100.0, 1: 100.0, 2: 100.0}}
-    table = scorecard.table(lambda model, measure: numbers[model], {"laptop-balls4mass-rnem-k5": []}, "laptop")
+    table = scorecard.table(lambda model, measure: numbers.get(model, {}), {"laptop-balls4mass-rnem-k5": []}, "laptop")
     assert list(table["verdict"]) == ["replicated"]
     assert scorecard.summary(table).startswith("**1** replicated")
     assert scorecard.outcomes(table) == "Of 1 comparisons: 1 holds."

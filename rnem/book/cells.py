@@ -1,4 +1,4 @@
-"""What the cells of a chapter call beside figures: its parameters, the runs that it declares, its claim box, its runs.
+"""What the cells of a chapter call beside figures: its parameters, the runs that it declares, its runs.
 
 A chapter declares what it depends on once, in its front matter (see rnem.book.chapters), and its cells ask for exactly
 that. It names no profile: :func:`run` and :func:`data` give the names of the one that its parameters choose.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +24,8 @@ from rnem.runs.store import Run, exactly, names
 if TYPE_CHECKING:
     import pandas as pd
 
-VERDICT_CLASSES = {
-    "replicated": "tip",
-    "partly replicated": "warning",
-    "inconclusive": "note",
-    "not replicated": "danger",
-    "not tested at this scale": "note",
-}
-"""Class of the claim box, which decides its colour."""
+LATER = "long"
+"""The profile of the later campaign, at the laptop's size."""
 _DECLARES = {"runs": list, "data": list, "parameters": dict}
 _chosen = parameters.Chosen()
 """Of the chapter that this process executes: a kernel executes one."""
@@ -108,7 +102,9 @@ def resolve(declared: Iterable[str], chosen: parameters.Chosen, *, weights: bool
 
     ``weights``: see rnem.runs.store.load.
     """
-    patterns = [chosen.declared_run(pattern) for pattern in declared]
+    # The long campaign is of the laptop's size: it stands beside the first campaign, and beside no other profile.
+    here = [p for p in declared if chosen.profile == parameters.Chosen.profile or not p.startswith(f"{LATER}-")]
+    patterns = [chosen.declared_run(pattern) for pattern in here]
     plain = {pattern for pattern in patterns if not set(pattern) & set("*?[")}
     there = names() & RUNS.keys()
     matched = plain | {name for name in there for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
@@ -130,28 +126,23 @@ def runs(chapter: str) -> dict[str, list[Run]]:
     return found
 
 
+def campaigns(found: Mapping[str, list[Run]], least_seeds: int = 3) -> dict[str, dict[str, list[Run]]]:
+    """Return what :func:`runs` found by profile, the later campaign first: profile -> name without it -> runs.
+
+    The later campaign is there where it has each of its runs with ``least_seeds`` seeds or more, of those that the
+    first has: a page shows one campaign, and never mixes budgets.
+    """
+    first = {name.removeprefix(run("")): members for name, members in found.items() if name.startswith(run(""))}
+    later = {name: found.get(f"{LATER}-{name}", []) for name in first if f"{LATER}-{name}" in RUNS}
+    whole = later and all(len(members) >= least_seeds for members in later.values())
+    return ({LATER: later} if whole else {}) | {profile(): first}
+
+
 def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Return runs by their model, in the order of the table of models; models without a run are left out."""
     runs = list(runs)
     found = {model: [run for run in runs if run.config.network.model == model] for model in MODELS}
     return {model: members for model, members in found.items() if members}
-
-
-def claim_box(*, claim: str, source: str, measured: str, verdict: str, command: str, runs: Iterable[Run]):
-    """The box that opens a chapter: what is claimed, what was measured, verdict, command, minutes and hardware.
-
-    ``measured`` names mean, interval and number of seeds; ``verdict`` is one of rnem.claims.rules. Markdown in,
-    Markdown out.
-    """
-    from IPython.display import Markdown
-
-    if verdict not in VERDICT_CLASSES:
-        raise ValueError(f"verdict is {verdict!r}, not one of {', '.join(VERDICT_CLASSES)}")
-    return Markdown(
-        f":::{{admonition}} {verdict[0].upper()}{verdict[1:]}\n:class: {VERDICT_CLASSES[verdict]} claim\n\n"
-        f"**Claim** ({source}). {claim}\n\n**Measured.** {measured}\n\n"
-        f"**Evidence.** {evidence(runs)}\n\n**Command.** `{command}`\n:::"
-    )
 
 
 def evidence(runs: Iterable[Run]) -> str:

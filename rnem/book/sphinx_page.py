@@ -1,5 +1,7 @@
 """Sphinx extension: the head of every page says what the page is about, and loads no script that it does not use.
 
+Code that is folded stands below what it makes, so that a picture follows the sentence which it shows.
+
 Thebe, which Jupyter Book loads on every page, runs cells on a server that this book has none of, and declares a name
 twice; MathJax (2 MB) is loaded where there is mathematics.
 """
@@ -9,7 +11,9 @@ from __future__ import annotations
 import html
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode, HideInputCells
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 LONGEST = 180
 """Letters of a description."""
@@ -40,6 +44,20 @@ def head(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.do
     context["metatags"] = f"{context.get('metatags', '')}\n{tags}"
 
 
+class CodeBelow(SphinxPostTransform):
+    """Put the folded code of a cell after its output; myst-nb puts it before."""
+
+    default_priority = HideInputCells.default_priority + 1
+    formats = ("html",)
+
+    def run(self, **kwargs) -> None:
+        for folded in list(self.document.findall(HideCodeCellNode)):
+            cell = folded.parent
+            if "above-input" in folded["classes"] and len(cell) > 1:
+                cell.remove(folded)
+                cell.append(folded)
+
+
 def _used(script: object, body: str) -> bool:
     text = f"{getattr(script, 'filename', '')} {getattr(script, 'attributes', '')}"
     if "thebe" in text:
@@ -60,5 +78,6 @@ def description(doctree: nodes.document) -> str:
 
 
 def setup(app: Sphinx) -> dict:
+    app.add_post_transform(CodeBelow)
     app.connect("html-page-context", head, priority=900)  # after all who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}

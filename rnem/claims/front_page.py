@@ -14,23 +14,16 @@ import numpy as np
 import pandas as pd
 
 from rnem import figures
+from rnem.claims.findings import MANY, Measuring, finding, label, mean
 from rnem.claims.rules import MINIMUM_SEEDS, Measure, Verdict
+from rnem.claims.scorecard import MARKS
 from rnem.evaluation import evaluate
-from rnem.evaluation.metrics import interval
-from rnem.model.config import MODEL_LABELS
 from rnem.runs.store import Run
 from rnem.videos.datasets import fixed
 
 PAPER = "https://arxiv.org/abs/1802.10353"
 SITE = "https://sites.google.com/view/r-nem-gifs"
 CODE = "https://github.com/sjoerdvansteenkiste/Relational-NEM"
-MARKS: dict[Verdict, str] = {
-    "replicated": "✓",
-    "partly replicated": "◐",
-    "inconclusive": "?",
-    "not replicated": "✗",
-    "not tested at this scale": "–",
-}
 SHORT = {
     "accuracy": "Predicts bouncing balls better",
     "relational": "Interaction lowers the relational loss",
@@ -52,8 +45,8 @@ DOORS = {
 }
 """Where to go on: name -> page, minutes that it takes, what one gets."""
 
-Measuring = Callable[[str, Measure], dict[int, float]]
-
+FIVE = ("accuracy", "relational", "grouping", "extrapolation", "occlusion")
+"""The claims whose findings stand on the first page."""
 
 # ------------------------------------------------------------------------------------------------------------- findings
 
@@ -75,9 +68,8 @@ def findings(campaigns: Mapping[str, tuple[Measuring, Mended]]) -> list[str]:
         mended = mended if place == 0 or len(mended) >= MINIMUM_SEEDS else {}
         of = f' <span class="campaign">({html.escape(name)})</span>'
         sentences = {
-            "accuracy": _accuracy(asked), "contacts": _contacts(asked), "grouping": _grouping(asked),
-            "extrapolation": _extrapolation(asked, mended), "curtain": _curtain(asked),
-        }  # fmt: skip
+            claim: _raised(asked, mended) if claim == "extrapolation" else finding(claim, asked) for claim in FIVE
+        }
         said |= {subject: sentence + of for subject, sentence in sentences.items() if sentence}
     return list(said.values())
 
@@ -92,77 +84,15 @@ def _with_seeds(measure: Measuring) -> Measuring:
     return asked
 
 
-def _accuracy(measure: Measuring) -> str:
-    bce = {model: measure(model, Measure("bce")) for model in ("rnem-k5", "lstm", "nem-k5", "rnn")}
-    seeds = set.intersection(*(set(values) for values in bce.values()))
-    if not seeds:
-        return ""
-    best = sum(min(bce, key=lambda model: bce[model][seed]) == "rnem-k5" for seed in seeds)
-    others = ", ".join(f"{_label(m)} <b>{_mean(bce[m], seeds)}</b>" for m in ("lstm", "nem-k5", "rnn"))
-    return (
-        f"Of four models R-NEM predicts the next frame of four balls best in <b>{best} of {len(seeds)}</b> seeds: "
-        f"<b>{_mean(bce['rnem-k5'], seeds)}</b> nats; {others}."
-    )
-
-
-def _contacts(measure: Measuring) -> str:
-    shares = []
-    for quantity in ("relational", "bce"):
-        ours, theirs = (measure(model, Measure(quantity)) for model in ("rnem-k5", "nem-k5"))
-        if not (both := sorted(ours.keys() & theirs.keys())):
-            return ""
-        shares.append(100 * (1 - np.exp(np.mean([np.log(ours[seed] / theirs[seed]) for seed in both]))))
-    at, whole = (f"<b>{abs(share):.0f} % {'below' if share >= 0 else 'above'}</b>" for share in shares)
-    return (
-        f"Where balls collide R-NEM’s loss is {at} that of N-EM, which has no interaction; on whole frames it is "
-        f"{whole}."
-    )
-
-
-def _grouping(measure: Measuring) -> str:
-    five, eight = (measure(model, Measure("ari")) for model in ("rnem-k5", "rnem-k8"))
-    if not five:
-        return ""
-    more = f", and <b>{_mean(eight)}</b> with eight" if eight else ""
-    return (
-        f"R-NEM’s grouping of the balls’ pixels has an adjusted Rand index of <b>{_mean(five)}</b> with five "
-        f"components{more} (1 is perfect, chance is 0)."
-    )
-
-
-def _extrapolation(measure: Measuring, mended: Mended) -> str:
-    lstm = measure("lstm", Measure("bce", "balls678mass", components=8))
+def _raised(measure: Measuring, mended: Mended) -> str:
+    lstm = measure("lstm", MANY)
     if not mended or not lstm:
         return ""
     summed, averaged = (", ".join(f"{mended[seed][side]:.0f}" for seed in sorted(mended)) for side in (0, 1))
     return (
         f"Run with eight components on six to eight balls, R-NEM trained with five has <b>{summed}</b> nats by seed; "
-        f"with the mean of the others’ effects in place of their sum, <b>{averaged}</b> (LSTM <b>{_mean(lstm)}</b>)."
+        f"with the mean of the others’ effects in place of their sum, <b>{averaged}</b> (LSTM <b>{mean(lstm)}</b>)."
     )
-
-
-def _curtain(measure: Measuring) -> str:
-    what = Measure("returned", "balls3curtain", last=50)
-    ours, theirs = (measure(model, what) for model in ("rnem-k5", "lstm"))
-    if not ours or not theirs:
-        return ""
-    return (
-        f"Of the balls that come out from behind a curtain R-NEM predicts <b>{_share(ours)}</b> where they appear; the "
-        f"LSTM <b>{_share(theirs)}</b>."
-    )
-
-
-def _label(model: str) -> str:
-    return MODEL_LABELS[model.partition("-")[0]]
-
-
-def _share(values: Mapping[int, float]) -> str:
-    return f"{100 * np.mean(list(values.values())):.0f} %"
-
-
-def _mean(values: Mapping[int, float], seeds: Iterable[int] | None = None) -> str:
-    mean = interval([values[seed] for seed in (values if seeds is None else seeds)])[0]
-    return f"{mean:.1f}" if abs(mean) >= 10 else f"{mean:.2f}"
 
 
 # --------------------------------------------------------------------------------------------------------------- pieces
@@ -255,7 +185,7 @@ def films(found: Mapping[str, list[Run]], run: Callable[[str], str], data: Calla
             video = fixed(data(family), "test", 1)
             psi, gamma = (a[:, 0, :, 0].numpy() for a in evaluate.predict(network, video))
             truth = video.features[1:, 0, 0].float().numpy()
-            made[scene, _label(model)] = of(scene, _label(model), truth, psi, gamma)
+            made[scene, label(model)] = of(scene, label(model), truth, psi, gamma)
     return figures.switch(made, ("scene", "model"), label="What the models see")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from rnem.book import cells
 from rnem.claims import measured, poster, rules
+from rnem.claims.findings import Measuring, finding
 from rnem.claims.rules import Claim, Comparison, Decided, Measure, Outcome, Verdict
 from rnem.evaluation.metrics import interval, ratio_interval
 from rnem.evaluation.quantities import QUANTITIES
@@ -48,6 +51,15 @@ BADGES = {
     "not tested at this scale": "light",
 }
 """Colour of a verdict (sphinx-design)."""
+MARKS: dict[Verdict, str] = {
+    "replicated": "✓",
+    "partly replicated": "◐",
+    "inconclusive": "?",
+    "not replicated": "✗",
+    "not tested at this scale": "–",
+}
+CAMPAIGNS = {"laptop": "first campaign", "long": "long campaign"}
+"""Profile -> what its runs are called together."""
 
 
 def number(values: Iterable[float]) -> str:
@@ -118,25 +130,91 @@ def _sides(comparison: Comparison) -> str:
     return " and ".join(model_label(model) for model in (comparison.subject, comparison.reference) if model)
 
 
-def measures_text(claim: Claim, measure: Callable[[str, Measure], dict[int, float]]) -> tuple[str, str]:
-    """The claim box's ``measured`` text (Markdown, an item per comparison) and verdict."""
+@dataclass(frozen=True)
+class Judged:
+    """A claim as the finished runs of one campaign decide it."""
+
+    claim: Claim
+    profile: str
+    decided: list[Decided]
+    runs: list[Run]
+    """Those that the comparisons used."""
+    finding: str
+    """What was found, in one sentence; "" where no run can say it."""
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [each.outcome for each in self.decided]
+
+    @property
+    def verdict(self) -> Verdict:
+        return rules.verdict(self.outcomes)
+
+    @property
+    def tested(self) -> bool:
+        return not self.verdict.startswith("not tested")
+
+
+def judge(claim: str, found: Mapping[str, list[Run]], **settings) -> list[Judged]:
+    """A claim as each campaign among the runs ``found`` decides it: first those that tested it, the newest first.
+
+    ``settings``: see rnem.claims.measured.measure_with.
+    """
+    judged = []
+    for profile in reversed(dict.fromkeys(name.split("-")[0] for name in found)):
+        runs = {name: members for name, members in found.items() if name.split("-")[0] == profile}
+        if this := poster.claims(profile).get(claim):
+            judged.append(_judged(this, measured.measure_with(runs, **settings), runs, profile))
+    return sorted(judged, key=lambda each: not each.tested)  # stable: the newest stays first
+
+
+def _judged(claim: Claim, measure: Measuring, runs: Mapping[str, list[Run]], profile: str) -> Judged:
     decided = rules.decide(claim, measure)
-    items = "\n".join(f"- {describe(each)}" for each in decided)
-    return f"Mean ± 95% interval over n seeds, test videos, no evaluation noise.\n\n{items}", rules.verdict(
-        [each.outcome for each in decided]
+    used = {run.path: run for each in decided for run in _runs_of(each, runs, profile)}
+    return Judged(claim, profile, decided, list(used.values()), finding(claim.id, measure))
+
+
+def opening(judged: Sequence[Judged]):
+    """The first lines of a claim's page: the verdict of each campaign, and what the first of them found."""
+    from IPython.display import HTML
+
+    verdicts = "".join(
+        f'<span class="verdict {each.verdict.split()[0]}"><span aria-hidden="true">{MARKS[each.verdict]}</span> '
+        f'{html.escape(each.verdict)}</span> <span class="campaign">{campaign(each.profile)}</span> '
+        for each in judged
+    )
+    return HTML(
+        f'<div class="opening"><p class="verdicts">{verdicts}</p><p class="finding">{judged[0].finding}</p></div>'
     )
 
 
-def box(claim: str, found: Mapping[str, list[Run]], *, also: str = "", **settings):
-    """The claim box of a claim's chapter, from the runs that it declares; ``also`` is said after what was measured."""
-    runs = [run for candidates in found.values() for run in candidates]
-    profile = next(iter(found)).split("-")[0]
-    this = poster.claims(profile).get(claim, poster.FIRST[claim])
-    text, verdict = measures_text(this, measured.measure_with(found, **settings))
-    return cells.claim_box(
-        claim=this.statement, source=this.source, measured=f"{text}\n\n{also}", verdict=verdict, runs=runs,
-        command=_command(profile, CHAPTERS[claim]),
-    )  # fmt: skip
+def campaign(profile: str) -> str:
+    """What a profile's runs are called: the laptop's are the first campaign."""
+    return CAMPAIGNS.get(profile, f"profile {profile}")
+
+
+def judgement(judged: Sequence[Judged], *, also: str = ""):
+    """The same, folded, as a referee wants it: the words of the claim, every comparison with its rule, runs, command.
+
+    ``also`` is said after what was measured. Markdown.
+    """
+    from IPython.display import Markdown
+
+    claim = judged[0].claim
+    parts = [f"**Claim** ({claim.source}): {claim.statement} Theirs: {claim.theirs}."]
+    for each in judged:
+        items = "\n".join(f"- {describe(one)}" for one in each.decided)
+        name = campaign(each.profile)
+        parts.append(
+            f"**{name[0].upper()}{name[1:]}: {each.verdict}.** Rule of {each.claim.written}.\n\n{items}\n\n"
+            f"{cells.evidence(each.runs)} `{_command(each.profile, CHAPTERS[claim.id])}`"
+        )
+    parts.append(
+        "Mean ± 95% interval over n seeds, test videos, no evaluation noise. A comparison holds where its whole "
+        "interval is on the right side of the bound ({src}`rnem.claims.rules.judge`)."
+    )
+    text = "\n\n".join([*parts, *[also] * bool(also)])
+    return Markdown(f":::{{dropdown}} How this was judged: rules, numbers, runs, command\n{text}\n:::")
 
 
 def _command(profile: str, chapter: str) -> str:
@@ -151,21 +229,19 @@ def table(
     """The scorecard of a profile: a row per claim with what they say, what is measured here, verdict and cost."""
     rows = []
     for claim in poster.claims(profile).values():
-        decided = rules.decide(claim, measure)
-        used = [run for each in decided for run in _runs_of(each, found, profile)]
-        unique = {run.path: run for run in used}.values()
+        judged = _judged(claim, measure, found, profile)
         rows.append(
             {
                 "claim": claim.id,
                 "statement": claim.statement,
                 "theirs": claim.theirs,
-                "ours": [describe(each) for each in decided],
-                "outcomes": [each.outcome for each in decided],
-                "verdict": rules.verdict([each.outcome for each in decided]),
+                "ours": [describe(each) for each in judged.decided],
+                "outcomes": judged.outcomes,
+                "verdict": judged.verdict,
                 "profile": profile,
                 "chapter": CHAPTERS[claim.id],
-                "runs": len(unique),
-                "minutes": sum(run.manifest["wall_seconds"] for run in unique) / 60,
+                "runs": len(judged.runs),
+                "minutes": sum(run.manifest["wall_seconds"] for run in judged.runs) / 60,
             }
         )
     return pd.DataFrame(rows)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from rnem.figures.pictures import background, component_colours, grouping_rgb
+from rnem.figures.pictures import background, component_colours, errors_rgb, grouping_rgb
 
 COLOURS = 64
 """Of the palette of a film."""
@@ -153,6 +153,15 @@ def of_prediction(
     }
     above = {"truth": truth, "prediction": psi.max(1), "grouping": grouping_rgb(gamma, truth)}
     return film({"": above, " ": each}, alt=alt, caption=caption, edges=edges, **settings)
+
+
+def compared(truth: np.ndarray, psi: Mapping[str, np.ndarray], *, alt: str, caption: str = "", **settings) -> Film:
+    """Several models on one video: truth (T,H,W) and each prediction (T,K,H,W) above, their wrong pixels below."""
+    predictions = {label: each.max(1) for label, each in psi.items()}
+    wrong = {label: errors_rgb(each, truth) for label, each in predictions.items()}
+    rows = {"predicted": {"truth": truth} | predictions, "wrong pixels": {"truth": truth} | wrong}
+    words = "Wrong pixels: orange, a ball that was not predicted; blue, one that is not there."
+    return film(rows, alt=alt, caption=f"{caption} {words}".strip(), **settings)
 
 
 _SUBSCRIPTS = "₁₂₃₄₅₆₇₈₉"

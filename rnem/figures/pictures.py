@@ -13,6 +13,8 @@ from rnem.figures.style import WIDTH
 
 _RGB = [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [204, 121, 167], [200, 45, 35], [55, 85, 225]
 COMPONENT_COLOURS = np.array([*_RGB, [185, 235, 165]]) / 255
+MISSED, INVENTED = np.array([230, 159, 0]) / 255, np.array([60, 150, 255]) / 255
+"""Colours of wrong pixels: orange where a ball was not predicted, blue where one was that is not there."""
 GREY = np.array([0.32, 0.32, 0.32])
 """Of a component that models the background."""
 
@@ -36,6 +38,16 @@ def grouping_rgb(gamma: np.ndarray, mask: np.ndarray) -> np.ndarray:
         raise ValueError(f"gamma is {gamma.shape} and mask is {mask.shape}; they must be (T,K,H,W) and (T,H,W)")
     rgb = np.einsum("tkhw,kc->thwc", gamma, component_colours(gamma.shape[1], background(gamma, mask)))
     return np.clip(rgb * (0.12 + 0.88 * mask[..., None]), 0, 1)
+
+
+def errors_rgb(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return pictures (…,H,W,3) of binary frames and what is predicted of them (…,H,W): white where both have a ball,
+    ``MISSED`` where only the truth has one, ``INVENTED`` where only the prediction has (both above 0.5).
+    """
+    said, true = prediction > 0.5, truth > 0.5
+    picture = np.zeros((*truth.shape, 3))
+    picture[said & true], picture[~said & true], picture[said & ~true] = 0.75, MISSED, INVENTED
+    return picture
 
 
 def component_colours(K: int, greyed: int | None = None) -> np.ndarray:
