@@ -11,7 +11,7 @@ from rnem.claims.rules import Claim, Comparison, Measure
 def made_up(model: str, what: Measure) -> dict[int, float]:
     """Numbers that differ by model, quantity and data, for three seeds."""
     base = {"rnem-k5": 2.0, "rnem-k8": 1.5, "rnem-k4": 2.0, "rnem-k3": 3.0}.get(model, 4.0)
-    scale = {"ari": 0.25, "returned": 0.1, "imagined_near": 0.2, "sequences": 1000, "identity": 1e-6}.get(
+    scale = {"ari": 0.25, "returned": 0.1, "imagined_near": 0.2, "late_sequences": 1000, "identity": 1e-6}.get(
         what.quantity, 10
     )
     return {seed: base * scale * (1 + 0.1 * seed) for seed in range(3)}
@@ -79,6 +79,6 @@ def test_the_campaign_that_tested_a_claim_comes_first_and_both_are_judged(monkey
         "Long campaign: replicated",
         "ratio < 0.8: holds",
         "And more.",
-        "rnem campaign long",
+        "rnem reproduce --chapter accuracy`",
     ):
         assert part in text

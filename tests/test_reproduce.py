@@ -238,6 +238,22 @@ def test_a_plan_has_the_runs_that_chapters_show_and_what_they_cost(one, tmp_path
     assert len(reproduce.plan(root, Chosen("smoke", "cpu", 0)).runs) == 6
 
 
+def test_one_chapter_is_made_with_the_runs_that_it_shows(one, tmp_path):
+    (one / "chapters" / "two.md").write_text(CHAPTER.replace("laptop-balls4mass-rnn,", "laptop-balls4mass-rnem-k2,"))
+    root = profiles.sources(tmp_path / "out", SMOKE)
+    todo = reproduce.plan(root, SMOKE, "one")
+    assert [page.name for page in todo.pages] == ["one"]
+    assert {each.label for each in todo.runs} == {f"{LSTM.name}@0", f"{RNN.name}@0"}
+    with pytest.raises(errors.BookError, match="no chapter 'onee'; the book has one, two"):
+        reproduce.plan(root, SMOKE, "onee")
+
+
+def test_the_book_itself_also_has_the_runs_of_the_later_campaign(one):
+    source = one / "chapters" / "one.md"
+    source.write_text(source.read_text().replace("laptop-balls4mass-rnn,", "long-balls4mass-rnn*,"))
+    assert {run.name for run in reproduce.wanted(one, Chosen())} >= {"long-balls4mass-rnn", "laptop-balls4mass-lstm"}
+
+
 def test_a_run_that_a_chapter_cannot_do_without_is_trained_though_no_claim_compares_it(one, tmp_path):
     source = one / "chapters" / "one.md"
     source.write_text(source.read_text().replace("laptop-balls4mass-rnn,", "laptop-balls4mass-rnem-k2,"))

@@ -126,16 +126,24 @@ def runs(chapter: str) -> dict[str, list[Run]]:
     return found
 
 
-def campaigns(found: Mapping[str, list[Run]], least_seeds: int = 3) -> dict[str, dict[str, list[Run]]]:
+def campaigns(found: Mapping[str, list[Run]], *needed: str, least_seeds: int = 3) -> dict[str, dict[str, list[Run]]]:
     """Return what :func:`runs` found by profile, the later campaign first: profile -> name without it -> runs.
 
-    The later campaign is there where it has each of its runs with ``least_seeds`` seeds or more, of those that the
-    first has: a page shows one campaign, and never mixes budgets.
+    The later campaign is there where it has ``needed`` (where none is named, each name of the first that it knows) with
+    ``least_seeds`` seeds or more. A page shows the first of these, and never mixes budgets.
     """
-    first = {name.removeprefix(run("")): members for name, members in found.items() if name.startswith(run(""))}
-    later = {name: found.get(f"{LATER}-{name}", []) for name in first if f"{LATER}-{name}" in RUNS}
-    whole = later and all(len(members) >= least_seeds for members in later.values())
-    return ({LATER: later} if whole else {}) | {profile(): first}
+    parts = {
+        profile: {
+            name.removeprefix(f"{profile}-"): members
+            for name, members in found.items()
+            if name.startswith(f"{profile}-")
+        }
+        for profile in (LATER, _chosen.profile)
+    }
+    needed = needed or tuple(name for name in parts[_chosen.profile] if f"{LATER}-{name}" in RUNS)
+    if not needed or any(len(parts[LATER].get(name, [])) < least_seeds for name in needed):
+        del parts[LATER]
+    return parts
 
 
 def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -9,6 +9,8 @@ twice; MathJax (2 MB) is loaded where there is mathematics.
 from __future__ import annotations
 
 import html
+import shutil
+from pathlib import Path
 
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode, HideInputCells
@@ -18,7 +20,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 LONGEST = 180
 """Letters of a description."""
 CARD = "card.png"
-"""In the folder _static: the picture that goes with a link to the book."""
+"""In the folder of figures: the picture that goes with a link to the book (rnem.claims.front_page.card)."""
 
 
 def head(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
@@ -58,6 +60,15 @@ class CodeBelow(SphinxPostTransform):
                 cell.append(folded)
 
 
+def copy_card(app: Sphinx) -> None:
+    """Bring the picture of links to the built pages, where a chapter has made it."""
+    card = Path(app.srcdir).parent / "figures" / CARD
+    if app.builder.format == "html" and card.exists():
+        target = Path(app.outdir) / "_static" / CARD
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(card, target)
+
+
 def _used(script: object, body: str) -> bool:
     text = f"{getattr(script, 'filename', '')} {getattr(script, 'attributes', '')}"
     if "thebe" in text:
@@ -79,5 +90,6 @@ def description(doctree: nodes.document) -> str:
 
 def setup(app: Sphinx) -> dict:
     app.add_post_transform(CodeBelow)
+    app.connect("builder-inited", copy_card)
     app.connect("html-page-context", head, priority=900)  # after all who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}

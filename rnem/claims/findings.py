@@ -136,7 +136,7 @@ def _atari(measure: Measuring) -> str:
 def _efficiency(measure: Measuring) -> str:
     said = []
     for other in ("lstm", "nem-k5"):
-        what = Measure("sequences", until=other)
+        what = Measure("late_sequences", until=other)
         ours, theirs = measure("rnem-k5", what), measure(other, what)
         if not (both := sorted(ours.keys() & theirs.keys())):
             return ""
@@ -145,7 +145,7 @@ def _efficiency(measure: Measuring) -> str:
         share = f"<b>{100 * shares[reached].mean():.0f} %</b> of the sequences" if reached.any() else "more than all"
         never = f" (never in {(~reached).sum()} of {len(both)} seeds)" if not reached.all() else ""
         said.append(f"{share} that {label(other)} needs{never}")
-    return f"To reach the other’s final loss, R-NEM needs {said[0]}, and {said[1]}."
+    return f"To be as good as the other is at its end, R-NEM needs {said[0]}, and {said[1]}."
 
 
 def _identity(measure: Measuring) -> str:

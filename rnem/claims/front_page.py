@@ -7,9 +7,10 @@ judge are the verdicts of rnem.claims.rules alone.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -171,22 +172,39 @@ SCENES = {
 """Scene -> videos, the data that the models were trained on, models, K where it is not the training's."""
 
 
-def films(found: Mapping[str, list[Run]], run: Callable[[str], str], data: Callable[[str], str]) -> figures.Film:
+def films(found: Mapping[str, list[Run]], profiles: Sequence[str], data: Callable[[str], str]) -> figures.Film:
     """The first test video of every scene as each model sees it, to switch between: first seeds, nothing chosen.
 
-    ``run`` and ``data`` name runs and data of the profile that is shown (rnem.book.cells).
+    ``profiles`` are those whose runs may be shown, the best first: a scene has all its models of the first that has them.
+    ``data`` names data at the size that is shown (rnem.book.cells).
     """
     made = {}
     for scene, (family, trained, models, components) in SCENES.items():
-        for model in models:
-            if not (runs := found.get(run(f"{trained}-{model}"))):
-                continue
-            network = evaluate.load_network(runs[0], components=components)
+        runs = {profile: {model: found.get(f"{profile}-{trained}-{model}") for model in models} for profile in profiles}
+        whole = next((each for each in runs.values() if all(each.values())), runs[profiles[-1]])
+        for model in filter(whole.get, models):
+            network = evaluate.load_network(whole[model][0], components=components)
             video = fixed(data(family), "test", 1)
             psi, gamma = (a[:, 0, :, 0].numpy() for a in evaluate.predict(network, video))
             truth = video.features[1:, 0, 0].float().numpy()
             made[scene, label(model)] = of(scene, label(model), truth, psi, gamma)
     return figures.switch(made, ("scene", "model"), label="What the models see")
+
+
+def card(run: Run, data: str) -> plt.Figure:
+    """The picture that goes with a link to the book, 1200 x 630: its title, and what a run makes of the first test video."""
+    video = fixed(data, "test", 1)
+    psi, gamma = (a[:, 0, :, 0].numpy() for a in evaluate.predict(run, video))
+    truth = video.features[1:, 0, 0].float().numpy()
+    rows = {"truth": truth, "prediction": psi.max(1), "grouping": figures.grouping_rgb(gamma, truth)}
+    figure, axes = plt.subplots(3, 5, figsize=(8, 4.2), layout="constrained")
+    figure.suptitle("R-NEM, replicated: every claim tested, every number from a run", fontsize=15, fontweight="bold")
+    for row, (name, frames) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=11)
+        for axis, t in zip(row, (9, 14, 19, 24, 29), strict=True):
+            axis.imshow(frames[t], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+    return figure
 
 
 def of(scene: str, model: str, truth: np.ndarray, psi: np.ndarray, gamma: np.ndarray) -> figures.Film:

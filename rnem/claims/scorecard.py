@@ -207,8 +207,13 @@ def judgement(judged: Sequence[Judged], *, also: str = ""):
         name = campaign(each.profile)
         parts.append(
             f"**{name[0].upper()}{name[1:]}: {each.verdict}.** Rule of {each.claim.written}.\n\n{items}\n\n"
-            f"{cells.evidence(each.runs)} `{_command(each.profile, CHAPTERS[claim.id])}`"
+            f"{cells.evidence(each.runs)}"
         )
+    minutes = sum(run.manifest["wall_seconds"] for each in judged for run in each.runs) / 60
+    parts.append(
+        f"`{_command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs ({minutes:.0f} "
+        "thread-minutes where all are) and makes this page."
+    )
     parts.append(
         "Mean ± 95% interval over n seeds, test videos, no evaluation noise. A comparison holds where its whole "
         "interval is on the right side of the bound ({src}`rnem.claims.rules.judge`)."
@@ -218,9 +223,8 @@ def judgement(judged: Sequence[Judged], *, also: str = ""):
 
 
 def _command(profile: str, chapter: str) -> str:
-    """What makes a chapter's numbers: only the laptop's are the book's own."""
-    book = profile in ("laptop", "long")
-    return f"rnem campaign {profile} && rnem chapter {chapter}" if book else f"rnem reproduce --profile {profile}"
+    """What makes a chapter and its numbers; the long campaign's are in the same book as the first's."""
+    return f"rnem reproduce --chapter {chapter}" + f" --profile {profile}" * (profile not in CAMPAIGNS)
 
 
 def table(

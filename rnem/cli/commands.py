@@ -249,11 +249,13 @@ class Campaign:
 @dataclass
 class Reproduce:
     """Train what a profile lacks, execute the chapters, build the book; given again it goes on where it stopped.
-    $ rnem reproduce --profile smoke
+    $ rnem reproduce --chapter accuracy
     """
 
-    profile: Profile
+    profile: Profile = "laptop"
     """Which size: smoke tests the machinery, laptop and long are the book's, paper is the authors'."""
+    chapter: Annotated[str | None, arg(metavar="NAME")] = None
+    """Only this chapter, and the runs that it shows; without it all."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to train on; auto: an NVIDIA GPU where there is one, else the CPU."""
     jobs: int | None = None
@@ -275,7 +277,7 @@ class Reproduce:
         available(self.device, 1, "device")
         chosen = Chosen(self.profile, self.device, self.seeds or 0)
         out = self.out or (None if self.profile == Chosen.profile else Path("_build") / self.profile)
-        return reproduce.run(chosen, out, jobs=self.jobs, dry_run=self.dry_run)
+        return reproduce.run(chosen, out, chapter=self.chapter, jobs=self.jobs, dry_run=self.dry_run)
 
 
 # ------------------------------------------------------------------------------------------------------- book and data

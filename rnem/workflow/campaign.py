@@ -97,10 +97,14 @@ class Planned:
 
 
 def configs(profile: str) -> list[RunConfig]:
-    """Every run of a profile's campaign, the most wanted first; of smoke, a test of machinery, what claims compare."""
+    """Every run of a profile's campaign, the most wanted first.
+
+    Of smoke, a test of machinery, and of paper, whose GPU hours are dear, those are there that claims compare, with as
+    many seeds as a verdict needs.
+    """
     wanted: dict[tuple[str, int], RunConfig] = {}
     for name, seeds in LONG_SEEDS if profile == "long" else SEEDS:
-        if profile == "smoke":
+        if profile in ("smoke", "paper"):
             seeds = min(seeds, rules.MINIMUM_SEEDS) if name in compared() else 0
         for seed in range(seeds):
             wanted.setdefault((name, seed), experiments.named(f"{profile}-{name}").replace(seed=seed))

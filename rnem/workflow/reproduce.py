@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
+import itertools
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 import filelock
 
 from rnem.book import chapters
+from rnem.book.cells import LATER
 from rnem.book.parameters import Chosen
 from rnem.errors import UserError
 from rnem.runs.config import RunConfig
@@ -71,19 +73,23 @@ def run(
     chosen: Chosen,
     out: Path | None,
     *,
+    chapter: str | None = None,
     jobs: int | None = None,
     dry_run: bool = False,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Reproduce a profile's book: exit code 0, or 1 where a run or a chapter failed, of which it says why."""
+    """Reproduce a profile's book, or one ``chapter`` of it with the runs that it shows, and build the pages.
+
+    Exit code 0, or 1 where a run or a chapter failed, of which it says why. BookError for an unknown chapter.
+    """
     begun, jobs = time.monotonic(), jobs or processes.cores()
     if dry_run:
         with profiles.trial(out, chosen) as root:
-            describe(plan(root, chosen), jobs, say)
+            describe(plan(root, chosen, chapter), jobs, say)
         return 0
     root = profiles.sources(out, chosen)
     with alone(root):
-        todo = plan(root, chosen)
+        todo = plan(root, chosen, chapter)
         describe(todo, jobs, say)
         profiles.bring_data(root, say)
         failed = campaign.train(todo.runs, jobs, accelerator=chosen.device, say=say)
@@ -135,9 +141,11 @@ def _time(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- planning
 
 
-def plan(root: Path, chosen: Chosen) -> Plan:
-    """Return what is to be done for the book in ``root``: what to train, what to execute, and what each needs."""
-    runs = campaign.plan(chosen.profile, wanted=wanted(root, chosen))
+def plan(root: Path, chosen: Chosen, only: str | None = None) -> Plan:
+    """Return what is to be done for the book in ``root``, or for one chapter of it: what to train, what to execute, and
+    what each needs.
+    """
+    runs = campaign.plan(chosen.profile, wanted=wanted(root, chosen, only))
     published = {each.name: each for each in chapters.chapters()}
 
     def page(status: chapters.Status) -> Page:
@@ -145,18 +153,21 @@ def plan(root: Path, chosen: Chosen) -> Plan:
         needs = [each.label for each in runs if not each.finished and _shows(chapter, each.config.name)]
         return Page(chapter.name, status.state == "fresh", _seconds(published.get(chapter.name)), needs)
 
-    return Plan(runs, [page(status) for status in chapters.status(root)])
+    return Plan(runs, [page(status) for status in chapters.status(root) if only in (None, status.chapter.name)])
 
 
-def wanted(root: Path, chosen: Chosen) -> list[RunConfig]:
-    """The runs of the campaign that a chapter may show, at most ``chosen.seeds`` of each name where it is not 0.
+def wanted(root: Path, chosen: Chosen, only: str | None = None) -> list[RunConfig]:
+    """The runs that a chapter (or the one named) may show, at most ``chosen.seeds`` of each name where it is not 0.
+
+    They are those of the profile's campaign, and for the book itself also those of the later one.
 
     And one run of each name that a chapter cannot do without and that the campaign does not have.
     """
-    every = chapters.chapters(root)
+    every = chapters.chapters(root) if only is None else [chapters.chapter(only, root)]
+    campaigns = (chosen.profile, *[LATER] * (chosen.profile == Chosen.profile))
     found = [
         run
-        for run in campaign.configs(chosen.profile)
+        for run in itertools.chain.from_iterable(map(campaign.configs, campaigns))
         if (not chosen.seeds or run.seed < chosen.seeds) and any(_shows(each, run.name) for each in every)
     ]
     declared = {chosen.declared_run(name) for each in every for name in each.declares()["runs"]}
