@@ -23,7 +23,7 @@ from rnem.book import cells, chapters
 from rnem.book import notebook as notebooks
 from rnem.book.parameters import Chosen
 from rnem.claims import rules
-from rnem.errors import UserError
+from rnem.errors import BookError, UserError
 from rnem.model import interaction
 from rnem.model.network import build
 from rnem.runs import config, experiments, store
@@ -244,7 +244,7 @@ def test_one_chapter_is_made_with_the_runs_that_it_shows(one, tmp_path):
     todo = reproduce.plan(root, SMOKE, "one")
     assert [page.name for page in todo.pages] == ["one"]
     assert {each.label for each in todo.runs} == {f"{LSTM.name}@0", f"{RNN.name}@0"}
-    with pytest.raises(errors.BookError, match="no chapter 'onee'; the book has one, two"):
+    with pytest.raises(BookError, match="no chapter 'onee'; the book has one, two"):
         reproduce.plan(root, SMOKE, "onee")
 
 

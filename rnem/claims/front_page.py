@@ -175,8 +175,8 @@ SCENES = {
 def films(found: Mapping[str, list[Run]], profiles: Sequence[str], data: Callable[[str], str]) -> figures.Film:
     """The first test video of every scene as each model sees it, to switch between: first seeds, nothing chosen.
 
-    ``profiles`` are those whose runs may be shown, the best first: a scene has all its models of the first that has them.
-    ``data`` names data at the size that is shown (rnem.book.cells).
+    ``profiles`` are those whose runs may be shown, the best first: a scene has all its models of the first that has
+    them. ``data`` names data at the size that is shown (rnem.book.cells).
     """
     made = {}
     for scene, (family, trained, models, components) in SCENES.items():
@@ -192,7 +192,7 @@ def films(found: Mapping[str, list[Run]], profiles: Sequence[str], data: Callabl
 
 
 def card(run: Run, data: str) -> plt.Figure:
-    """The picture that goes with a link to the book, 1200 x 630: its title, and what a run makes of the first test video."""
+    """The picture that goes with a link to the book: its title, and what a run makes of the first test video."""
     video = fixed(data, "test", 1)
     psi, gamma = (a[:, 0, :, 0].numpy() for a in evaluate.predict(run, video))
     truth = video.features[1:, 0, 0].float().numpy()
