@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from rnem.claims.poster import PLAYER, PLAYER_NEM
-from rnem.claims.rules import Measure
+from rnem.claims.rules import MINIMUM_SEEDS, Measure
 from rnem.evaluation.metrics import interval
 from rnem.model.config import MODEL_LABELS
 
@@ -25,6 +25,16 @@ _GAME = {"data": "spaceinvaders", "first": 10, "last": 24}
 def finding(claim: str, measure: Measuring) -> str:
     """Return the sentence on a claim, "" where no run can say it."""
     return FINDINGS[claim](measure)
+
+
+def with_seeds(measure: Measuring) -> Measuring:
+    """Return the same without what has fewer than MINIMUM_SEEDS seeds."""
+
+    def asked(model: str, what: Measure) -> dict[int, float]:
+        values = measure(model, what)
+        return values if len(values) >= MINIMUM_SEEDS else {}
+
+    return asked
 
 
 def _accuracy(measure: Measuring) -> str:

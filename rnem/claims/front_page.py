@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from rnem import figures
-from rnem.claims.findings import MANY, Measuring, finding, label, mean
-from rnem.claims.rules import MINIMUM_SEEDS, Measure, Verdict
-from rnem.claims.scorecard import MARKS
+from rnem.claims.findings import MANY, Measuring, finding, label, mean, with_seeds
+from rnem.claims.rules import MINIMUM_SEEDS, Verdict
+from rnem.claims.scorecard import MARKS, style_of
 from rnem.evaluation import evaluate
 from rnem.runs.store import Run
 from rnem.videos.datasets import fixed
@@ -65,7 +65,7 @@ def findings(campaigns: Mapping[str, tuple[Measuring, Mended]]) -> list[str]:
     """
     said: dict[str, str] = {}
     for place, (name, (measure, mended)) in enumerate(campaigns.items()):
-        asked = measure if place == 0 else _with_seeds(measure)
+        asked = measure if place == 0 else with_seeds(measure)
         mended = mended if place == 0 or len(mended) >= MINIMUM_SEEDS else {}
         of = f' <span class="campaign">({html.escape(name)})</span>'
         sentences = {
@@ -73,16 +73,6 @@ def findings(campaigns: Mapping[str, tuple[Measuring, Mended]]) -> list[str]:
         }
         said |= {subject: sentence + of for subject, sentence in sentences.items() if sentence}
     return list(said.values())
-
-
-def _with_seeds(measure: Measuring) -> Measuring:
-    """Return the same without what has fewer than MINIMUM_SEEDS seeds."""
-
-    def asked(model: str, what: Measure) -> dict[int, float]:
-        values = measure(model, what)
-        return values if len(values) >= MINIMUM_SEEDS else {}
-
-    return asked
 
 
 def _raised(measure: Measuring, mended: Mended) -> str:
@@ -109,7 +99,7 @@ def newest(first: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
 def tiles(table: pd.DataFrame) -> str:
     """A link per claim: the mark and the word of its verdict, and the claim in at most six words."""
     items = "".join(
-        f'<li><a href="{row["chapter"]}.html" class="tile {row["verdict"].split()[0]}">'
+        f'<li><a href="{row["chapter"]}.html" class="tile {style_of(row["verdict"])}">'
         f'<span class="tile-verdict"><span aria-hidden="true">{MARKS[row["verdict"]]}</span> {_word(row["verdict"])}'
         f'</span><span class="tile-claim">{html.escape(SHORT[row["claim"]])}</span></a></li>'
         for row in table.to_dict("records")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rnem.book import cells
 from rnem.claims import measured, poster, rules
-from rnem.claims.findings import Measuring, finding
+from rnem.claims.findings import Measuring, finding, with_seeds
 from rnem.claims.rules import Claim, Comparison, Decided, Measure, Outcome, Verdict
 from rnem.evaluation.metrics import interval, ratio_interval
 from rnem.evaluation.quantities import QUANTITIES
@@ -140,7 +140,7 @@ class Judged:
     runs: list[Run]
     """Those that the comparisons used."""
     finding: str
-    """What was found, in one sentence; "" where no run can say it."""
+    """What was found, in one sentence; "" where no run can say it, or too few seeds of the later campaign."""
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -171,21 +171,30 @@ def judge(claim: str, found: Mapping[str, list[Run]], **settings) -> list[Judged
 def _judged(claim: Claim, measure: Measuring, runs: Mapping[str, list[Run]], profile: str) -> Judged:
     decided = rules.decide(claim, measure)
     used = {run.path: run for each in decided for run in _runs_of(each, runs, profile)}
-    return Judged(claim, profile, decided, list(used.values()), finding(claim.id, measure))
+    asked = with_seeds(measure) if profile == cells.LATER else measure
+    return Judged(claim, profile, decided, list(used.values()), finding(claim.id, asked))
 
 
 def opening(judged: Sequence[Judged]):
     """The first lines of a claim's page: the verdict of each campaign, and what the first of them found."""
     from IPython.display import HTML
 
+    newest = sorted(judged, key=lambda each: each.profile != cells.LATER)
     verdicts = "".join(
-        f'<span class="verdict {each.verdict.split()[0]}"><span aria-hidden="true">{MARKS[each.verdict]}</span> '
+        f'<span class="verdict {style_of(each.verdict)}"><span aria-hidden="true">{MARKS[each.verdict]}</span> '
         f'{html.escape(each.verdict)}</span> <span class="campaign">{campaign(each.profile)}</span> '
-        for each in judged
+        for each in newest
     )
+    said = next((each for each in newest if each.finding), judged[0])
+    of = f' <span class="campaign">({campaign(said.profile)})</span>' if len(judged) > 1 else ""
     return HTML(
-        f'<div class="opening"><p class="verdicts">{verdicts}</p><p class="finding">{judged[0].finding}</p></div>'
+        f'<div class="opening"><p class="verdicts">{verdicts}</p><p class="finding">{said.finding}{of}</p></div>'
     )
+
+
+def style_of(verdict: Verdict) -> str:
+    """The CSS class that gives a verdict its colour."""
+    return "untested" if verdict.startswith("not tested") else verdict.split()[0]
 
 
 def campaign(profile: str) -> str:

@@ -156,10 +156,15 @@ def of_prediction(
 
 
 def compared(truth: np.ndarray, psi: Mapping[str, np.ndarray], *, alt: str, caption: str = "", **settings) -> Film:
-    """Several models on one video: truth (T,H,W) and each prediction (T,K,H,W) above, their wrong pixels below."""
+    """Several models on one video: truth (T,H,W) and each prediction (T,K,H,W) above; below, their wrong pixels, with
+    the mean number of them over all frames.
+    """
     predictions = {label: each.max(1) for label, each in psi.items()}
-    wrong = {label: errors_rgb(each, truth) for label, each in predictions.items()}
-    rows = {"predicted": {"truth": truth} | predictions, "wrong pixels": {"truth": truth} | wrong}
+    wrong = {
+        f"{label}: {((each > 0.5) != (truth > 0.5)).sum((1, 2)).mean():.1f}": errors_rgb(each, truth)
+        for label, each in predictions.items()
+    }
+    rows = {"predicted": {"truth": truth} | predictions, "wrong pixels, mean": {"": truth} | wrong}
     words = "Wrong pixels: orange, a ball that was not predicted; blue, one that is not there."
     return film(rows, alt=alt, caption=f"{caption} {words}".strip(), **settings)
 
