@@ -137,12 +137,24 @@ def _kept(run: Run, name: str, sha256: str, path: Path | None) -> pd.DataFrame:
         if path is None:
             raise NotAtHandError(f"{name} is not at hand, and {run.label} was never measured on it")
         videos = _loaded(path, sha256, data.size, data.stride)
-        network = evaluate.load_network(run, components=8 if kind == "balls678mass" else None)
+        network = _network(run, name)
         drawn = [_measure(network, videos, draw) for draw in range(evaluate.number_of_draws(run))]
         mean = {q: torch.stack([each[q] for each in drawn]).double().nanmean(0) for q in QUANTITIES}
         return _windows(mean, name).assign(frames=videos.frames)
 
     return cache.cached(run, "authors-results", __name__, compute, kind=kind, sha256=sha256)
+
+
+def watched(run: Run, path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a run sees of a result video and makes of it: frames 1..T-1 (T-1,H,W), psi and gamma (T-1,K,H,W)."""
+    data = dataset(run.config.data)
+    videos = _loaded(Path(path), digest(path), data.size, data.stride)
+    psi, gamma = evaluate.predict(_network(run, Path(path).stem), videos)
+    return videos.features[1:, 0, 0].float().numpy(), psi[:, 0, :, 0].numpy(), gamma[:, 0, :, 0].numpy()
+
+
+def _network(run: Run, name: str) -> Network:
+    return evaluate.load_network(run, components=8 if name.startswith("balls678mass") else None)
 
 
 def _measure(network: Network, videos: Videos, draw: int) -> dict[str, Tensor]:

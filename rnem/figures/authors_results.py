@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from rnem.analysis.authors_results import WINDOWS
+from rnem.authors.result_videos import ResultVideo
 from rnem.evaluation.metrics import interval
 from rnem.figures.curves import spread
+from rnem.figures.films import Film, film
+from rnem.figures.pictures import grouping_rgb
 from rnem.figures.style import MODEL_COLOURS, WIDTH
 from rnem.model.config import model_label
 
@@ -84,19 +89,57 @@ def _text(values: np.ndarray, seeds: bool) -> str:
     return f"{mean:.{digits}f} (one seed)" if len(values) == 1 else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
-def summary(theirs: pd.DataFrame, ours: pd.DataFrame, run: str, window: str) -> str:
-    """Lines of Markdown, one a video: share of copy-last's wrong pixels, the authors' model and the runs ``run``."""
-    lines = []
+def summary(theirs: pd.DataFrame, ours: pd.DataFrame, runs: Mapping[str, str], window: str) -> str:
+    """One sentence in HTML: the share of copy-last's wrong pixels, of the authors' model and ours, video by video.
+
+    ``runs``: the kind of a video (``curtain``) -> the name of the run that is shown for it.
+    """
+    said = []
     for video in dict.fromkeys(theirs["video"]):
         their, our = (part[(part["video"] == video) & (part["window"] == window)] for part in (theirs, ours))
-        values = _values(our[our["run"] == run], "wrong_mixture/copy_last")
-        share = _text(values, seeds=True) if len(values) else "not measured"
-        lines.append(
-            f"- `{video}`: the authors' model **{_text(_values(their, 'wrong_mixture/copy_last'), seeds=False)}**, "
-            f"`{run}` **{share}**."
-        )
-    head = "Wrong pixels as a share of those of copying the last frame, from frame 49 on (1: no better than copying):"
-    return f"{head}\n\n" + "\n".join(lines)
+        kind = video.split("_")[0]
+        shares = [_values(part, "wrong_mixture/copy_last") for part in (their, our[our["run"] == runs.get(kind)])]
+        both = (f"<b>{100 * share.mean():.0f} %</b>" if len(share) else "not measured" for share in shares)
+        said.append(f"{KINDS[kind]} {' against ours '.join(both)}")
+    return f"Of the pixels that copying the last frame gets wrong, the authors’ model gets wrong: {'; '.join(said)}."
+
+
+KINDS = {"balls4mass": "four balls", "balls678mass": "six to eight balls", "curtain": "a curtain"}
+"""What the authors' videos show, by the first word of their names."""
+
+
+def beside(
+    theirs: ResultVideo,
+    ours: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    stride: int,
+    first: int,
+    last: int,
+    alt: str,
+) -> Film:
+    """The authors' model and a run on the same result video, frames ``first`` to ``last`` as the run numbers them.
+
+    ``ours``: what the run sees, psi and gamma (rnem.analysis.authors_results.watched). Its frame t is frame
+    t * ``stride`` of the film; at a smaller size its pixels are repeated. Shown is sum over k of gamma_k psi_k, which is
+    what their film shows.
+    """
+    x, psi, gamma = (part[first - 1 : last] for part in ours)
+    times = np.arange(first, last + 1) * stride
+    repeat = theirs.truth.shape[-1] // x.shape[-1]
+
+    def larger(frames: np.ndarray) -> np.ndarray:
+        return frames.repeat(repeat, 1).repeat(repeat, 2)
+
+    rows = {
+        "theirs": {
+            "truth": theirs.truth[times].astype(float), "prediction": theirs.prediction[times],
+            "grouping": theirs.grouping[times] / 255,
+        },
+        "ours": {
+            "truth": larger(x), "prediction": larger((gamma * psi).sum(1)), "grouping": larger(grouping_rgb(gamma, x)),
+        },
+    }  # fmt: skip
+    return film(rows, alt=alt, first=first)
 
 
 def left_out(ours: pd.DataFrame, missing: dict[str, list[str]]) -> str:
