@@ -1,0 +1,198 @@
+"""The scorecard as HTML: a row a claim, each with one forest plot, that opens to everything behind its verdict."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from rnem.claims import measured, poster, scorecard
+from rnem.claims.rules import MINIMUM_SEEDS, Comparison, Decided, Verdict
+from rnem.figures import forest
+from rnem.claims.scorecard import Card, Judged, campaign, outcomes
+from rnem.model.config import model_label
+from rnem.runs.experiments import SIZE
+from rnem.runs.store import Run
+
+BETTER, WORSE = "R-NEM better", "worse"
+LEGEND = (
+    '<span class="key"><i class="key-dot"></i>seed</span><span class="key"><i class="key-bar"></i>mean</span>'
+    '<span class="key"><i class="key-bound"></i>bound asked for</span>'
+    '<span class="key"><i class="key-authors"></i>authors’ number, recalled</span>'
+    '<span class="key"><i class="key-other"></i>the other campaign</span>'
+)
+
+
+def page(card: Card) -> str:
+    """The verdicts counted, what the pictures show, and a row a claim."""
+    judged = scorecard.standing(card)
+    every = [outcome for each in judged for outcome in each.outcomes]
+    head = "".join(
+        f"<span>{cell}</span>" for cell in ("verdict", "claim", forest.axis(BETTER, WORSE), "theirs, ours", "found")
+    )
+    return (
+        f'<div class="scorecard"><p class="scorecard-count"><b>{len(card)} claims: '
+        f"{scorecard.counted(each.verdict for each in judged)}</b>, each by the last campaign that tested it; {len(every)} "
+        f"comparisons: {outcomes(every)}.</p>"
+        f'<div class="scorecard-head">{head}</div>{"".join(map(row, card.values()))}'
+        f'<p class="scorecard-legend">Each bar is a ratio to another model, or to a constant: {LEGEND}</p></div>'
+    )
+
+
+def row(judged: Sequence[Judged]) -> str:
+    """A claim: what one sees of it, and, when it is opened, all that is behind it."""
+    this = judged[0]
+    claim, seeds = this.claim, [len(each.seeds) for each in this.decided]
+    ours = outcomes(this.outcomes) if this.tested else "not decided"
+    cells = {
+        "verdict": f"{mark(this.verdict)}<small>{campaign(this.profile)}</small>",
+        "name": f'<a href="{scorecard.CHAPTERS[claim.id]}.html">{html.escape(scorecard.SHORT[claim.id])}</a>',
+        "plot": picture(judged),
+        "sides": f"<small>{html.escape(claim.theirs)}</small><small><b>{ours}</b> ({min(seeds)} seeds)</small>",
+        "found": this.finding or "No finished run says anything about it yet.",
+    }
+    body = "".join(f'<span class="claim-{name}">{cell}</span>' for name, cell in cells.items())
+    return (
+        f'<details class="claim {this.verdict.split()[0]}" id="{claim.id}"><summary>{body}</summary>'
+        f'<div class="claim-more">{behind(judged)}</div></details>'
+    )
+
+
+def mark(verdict: Verdict) -> str:
+    return f'<b class="mark"><span aria-hidden="true">{scorecard.MARKS[verdict]}</span> {scorecard.word(verdict)}</b>'
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+def picture(judged: Sequence[Judged]) -> str:
+    """The comparisons of the campaign whose verdict stands, and below them, thin and grey, those of the others."""
+    this = judged[0]
+    lines = [line(each) for each in this.decided]
+    for other in judged[1:]:
+        lines += [line(each, "other", 0.5, campaign(other.profile)) for each in other.decided if each.seeds]
+    means = [f"{forest.mean(each.values):.2g} ({each.kind})" for each in lines if each.values and each.kind != "other"]
+    label = f"{scorecard.SHORT[this.claim.id]}: {outcomes(this.outcomes)}. Ratios, below 1 is better: {', '.join(means) or 'none'}."
+    return forest.forest(lines, label=label)
+
+
+def line(decided: Decided, kind: str = "", share: float = 1.0, of: str = "") -> forest.Line:
+    """A comparison as the picture has it: turned so that less is better."""
+    c = decided.comparison
+    return forest.Line(
+        [c.oriented(value) for value in decided.compared],
+        kind or decided.outcome,
+        c.oriented(c.bound),
+        None if c.authors is None else c.oriented(c.authors),
+        f"{of}{of and ': '}{_plain(scorecard.describe(decided))}",
+        share,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- behind a verdict
+
+
+def behind(judged: Sequence[Judged]) -> str:
+    """The words of the claim, every comparison at every budget, what would change the verdict, runs and command."""
+    claim = judged[0].claim
+    parts = [
+        f"<p>“{html.escape(claim.statement)}” ({html.escape(claim.source)}). Theirs: {html.escape(claim.theirs)}.</p>",
+        f"<p><b>What would change the verdict:</b> {' '.join(would_change(judged[0]))}</p>",
+    ]
+    for each in judged:
+        comparisons = "".join(
+            f"<li>{forest.forest([line(one)], label=_plain(scorecard.describe(one)), height=16)}"
+            f"<span>{_html(scorecard.describe(one))}</span></li>"
+            for one in each.decided
+        )
+        parts.append(
+            f"<p>{mark(each.verdict)} <b>{campaign(each.profile)}</b>, rule of {each.claim.written}: {len(each.runs)} "
+            f"runs, {scorecard.minutes(each):,.0f} minutes of training.</p><ul>{comparisons}</ul>"
+            f"<pre>{html.escape(command(each))}</pre>"
+        )
+    return "".join(parts)
+
+
+def would_change(judged: Judged) -> list[str]:
+    """Sentences: what each comparison that does not hold lacks; where all hold, how near its bound the nearest is."""
+    if judged.verdict == "replicated":
+        nearest = max(judged.decided, key=_of_bound)
+        share = 100 * (1 - _of_bound(nearest))
+        return [f"All hold; the nearest to its bound ({_named(nearest.comparison)}) is {share:.0f} % from it."]
+    return [_lacks(each) for each in judged.decided if each.outcome != "holds"]
+
+
+def _lacks(decided: Decided) -> str:
+    name, beyond = _named(decided.comparison), 100 * (_of_bound(decided) - 1)
+    if decided.outcome == "untested":
+        return f"{name} has {len(decided.seeds)} of {MINIMUM_SEEDS} seeds."
+    if decided.outcome == "inconclusive":
+        needed = decided.seeds_to_decide
+        if needed is None:
+            return f"{name} is equal at this budget: more than 100 seeds would be needed."
+        more = f"{needed} seeds would decide it" if needed > len(decided.seeds) else "its interval contains the bound"
+        return f"{name} is open: {more}."
+    off = f"{beyond:.0f} %" if beyond < 1000 else "far"
+    return f"{name} is {decided.outcome}: its mean misses the bound by {off}."
+
+
+def _of_bound(decided: Decided) -> float:
+    """The mean as a share of the bound: below 1 it is on the right side."""
+    c = decided.comparison
+    return forest.mean([c.oriented(value) for value in decided.compared]) / c.oriented(c.bound)
+
+
+def _named(comparison: Comparison) -> str:
+    against = f" against {model_label(comparison.reference)}" if comparison.reference else ""
+    return html.escape(f"{scorecard.measure_label(comparison.measure)}{against} ({scorecard.bound_label(comparison)})")
+
+
+def command(judged: Judged) -> str:
+    """What trains the runs of this claim alone, and shows them."""
+    models = {(c.measure.data, model) for c in judged.claim.comparisons for model in (c.subject, c.reference) if model}
+    names = sorted({measured.run_name(judged.profile, data, model) for data, model in models})
+    seeds = " ".join(map(str, range(MINIMUM_SEEDS)))
+    train = f"for run in {' '.join(names)}; do for seed in {seeds}; do rnem train $run --seed $seed; done; done"
+    return f"{train}; rnem chapter {scorecard.CHAPTERS[judged.claim.id]}"
+
+
+def _html(markdown: str) -> str:
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(markdown))
+
+
+def _plain(markdown: str) -> str:
+    return markdown.replace("**", "")
+
+
+# ---------------------------------------------------------------------------------------------------------------- sizes
+
+
+def sizes(card: Card, profiles: Iterable[str], found: Mapping[str, list[Run]]) -> str:
+    """A table claim × campaign, with its size: tested, begun or never run; and finished runs that no rule asks for."""
+    profiles = list(profiles)
+    head = "".join(f"<th>{campaign(each)}, {SIZE[each]} × {SIZE[each]}</th>" for each in profiles)
+    body = "".join(
+        f'<tr><th><a href="#{claim}">{html.escape(scorecard.SHORT[claim])}</a></th>'
+        + "".join(f"<td>{_tested(claim, profile, judged)}</td>" for profile in profiles)
+        + "</tr>"
+        for claim, judged in card.items()
+    )
+    asked = {
+        measured.run_name(profile, c.measure.data, model)
+        for profile in profiles for claim in poster.claims(profile).values() for c in claim.comparisons
+        for model in (c.subject, c.reference) if model
+    }  # fmt: skip
+    beside = [(name, len(runs)) for name, runs in found.items() if name.startswith("paper-") and name not in asked]
+    more = ", ".join(f"<code>{name}</code> ({n} seed{'s' * (n > 1)})" for name, n in beside)
+    note = f"<p>Finished at the authors’ size, and asked for by no claim’s rule: {more}.</p>" if more else ""
+    return f"<table><thead><tr><th>claim</th>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+
+def _tested(claim: str, profile: str, judged: Sequence[Judged]) -> str:
+    if claim not in poster.claims(profile):
+        return "no rule of its own"
+    this = next((each for each in judged if each.profile == profile and each.runs), None)
+    if this is None:
+        return "never run"
+    runs = f"{len(this.runs)} runs"
+    return f"{mark(this.verdict)}, {runs}" if this.tested else f"begun: {runs}"
