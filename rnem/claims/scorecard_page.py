@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rnem.claims import measured, poster, scorecard
 from rnem.claims.rules import MINIMUM_SEEDS, Comparison, Decided, Verdict
-from rnem.figures import forest
 from rnem.claims.scorecard import Card, Judged, campaign, outcomes
+from rnem.figures import forest
 from rnem.model.config import model_label
 from rnem.runs.experiments import SIZE
 from rnem.runs.store import Run
@@ -32,8 +32,8 @@ def page(card: Card) -> str:
     )
     return (
         f'<div class="scorecard"><p class="scorecard-count"><b>{len(card)} claims: '
-        f"{scorecard.counted(each.verdict for each in judged)}</b>, each by the last campaign that tested it; {len(every)} "
-        f"comparisons: {outcomes(every)}.</p>"
+        f"{scorecard.counted(each.verdict for each in judged)}</b>, each by the last campaign that tested "
+        f"it; {len(every)} comparisons: {outcomes(every)}.</p>"
         f'<div class="scorecard-head">{head}</div>{"".join(map(row, card.values()))}'
         f'<p class="scorecard-legend">Each bar is a ratio to another model, or to a constant: {LEGEND}</p></div>'
     )
@@ -72,8 +72,8 @@ def picture(judged: Sequence[Judged]) -> str:
     for other in judged[1:]:
         lines += [line(each, "other", 0.5, campaign(other.profile)) for each in other.decided if each.seeds]
     means = [f"{forest.mean(each.values):.2g} ({each.kind})" for each in lines if each.values and each.kind != "other"]
-    label = f"{scorecard.SHORT[this.claim.id]}: {outcomes(this.outcomes)}. Ratios, below 1 is better: {', '.join(means) or 'none'}."
-    return forest.forest(lines, label=label)
+    said = f"{scorecard.SHORT[this.claim.id]}: {outcomes(this.outcomes)}. "
+    return forest.forest(lines, label=f"{said}Ratios, below 1 is better: {', '.join(means) or 'none'}.")
 
 
 def line(decided: Decided, kind: str = "", share: float = 1.0, of: str = "") -> forest.Line:
