@@ -68,7 +68,7 @@ MARKS: dict[Verdict, str] = {
     "not replicated": "✗",
     "not tested at this scale": "–",
 }
-CAMPAIGNS = {"laptop": "first campaign", "long": "long campaign"}
+CAMPAIGNS = {"laptop": "first campaign", "long": "long campaign", "paper": "authors’ size"}
 """Profile -> what its runs are called together."""
 
 

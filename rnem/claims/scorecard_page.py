@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rnem.claims import measured, poster, scorecard
-from rnem.claims.rules import MINIMUM_SEEDS, Comparison, Decided, Verdict
+from rnem.claims.rules import MINIMUM_SEEDS, MOST_SEEDS, Decided, Verdict
 from rnem.claims.scorecard import Card, Judged, campaign, outcomes
 from rnem.figures import forest
 from rnem.model.config import model_label
 from rnem.runs.experiments import SIZE
 from rnem.runs.store import Run
 
-BETTER, WORSE = "R-NEM better", "worse"
+BETTER, WORSE = "R-NEM is better", "R-NEM is worse"
 LEGEND = (
     '<span class="key"><i class="key-dot"></i>seed</span><span class="key"><i class="key-bar"></i>mean</span>'
     '<span class="key"><i class="key-bound"></i>bound asked for</span>'
@@ -28,12 +29,13 @@ def page(card: Card) -> str:
     judged = scorecard.standing(card)
     every = [outcome for each in judged for outcome in each.outcomes]
     head = "".join(
-        f"<span>{cell}</span>" for cell in ("verdict", "claim", forest.axis(BETTER, WORSE), "theirs, ours", "found")
+        f"<span>{cell}</span>"
+        for cell in ("verdict", "claim", forest.axis(BETTER, WORSE), "<small>theirs</small>ours", "what was found")
     )
     return (
         f'<div class="scorecard"><p class="scorecard-count"><b>{len(card)} claims: '
         f"{scorecard.counted(each.verdict for each in judged)}</b>, each by the last campaign that tested "
-        f"it; {len(every)} comparisons: {outcomes(every)}.</p>"
+        f"it. {len(every)} comparisons: {outcomes(every)}. Click a row for its evidence.</p>"
         f'<div class="scorecard-head">{head}</div>{"".join(map(row, card.values()))}'
         f'<p class="scorecard-legend">Each bar is a ratio to another model, or to a constant: {LEGEND}</p></div>'
     )
@@ -43,12 +45,13 @@ def row(judged: Sequence[Judged]) -> str:
     """A claim: what one sees of it, and, when it is opened, all that is behind it."""
     this = judged[0]
     claim, seeds = this.claim, [len(each.seeds) for each in this.decided]
-    ours = outcomes(this.outcomes) if this.tested else "not decided"
+    held = this.outcomes.count("holds")
     cells = {
         "verdict": f"{mark(this.verdict)}<small>{campaign(this.profile)}</small>",
         "name": f'<a href="{scorecard.CHAPTERS[claim.id]}.html">{html.escape(scorecard.SHORT[claim.id])}</a>',
         "plot": picture(judged),
-        "sides": f"<small>{html.escape(claim.theirs)}</small><small><b>{ours}</b> ({min(seeds)} seeds)</small>",
+        "sides": f"<small>{html.escape(claim.theirs)}</small>"
+        f"<span><b>{held} of {len(seeds)}</b> hold{'s' * (held == 1)}, {min(seeds)} seeds</span>",
         "found": this.finding or "No finished run says anything about it yet.",
     }
     body = "".join(f'<span class="claim-{name}">{cell}</span>' for name, cell in cells.items())
@@ -59,7 +62,7 @@ def row(judged: Sequence[Judged]) -> str:
 
 
 def mark(verdict: Verdict) -> str:
-    return f'<b class="mark"><span aria-hidden="true">{scorecard.MARKS[verdict]}</span> {scorecard.word(verdict)}</b>'
+    return f'<b class="verdict-mark"><span aria-hidden="true">{scorecard.MARKS[verdict]}</span> {scorecard.word(verdict)}</b>'
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -83,7 +86,7 @@ def line(decided: Decided, kind: str = "", share: float = 1.0, of: str = "") -> 
         [c.oriented(value) for value in decided.compared],
         kind or decided.outcome,
         c.oriented(c.bound),
-        None if c.authors is None else c.oriented(c.authors),
+        None if c.authors is None or kind else c.oriented(c.authors),
         f"{of}{of and ': '}{_plain(scorecard.describe(decided))}",
         share,
     )
@@ -97,18 +100,21 @@ def behind(judged: Sequence[Judged]) -> str:
     claim = judged[0].claim
     parts = [
         f"<p>“{html.escape(claim.statement)}” ({html.escape(claim.source)}). Theirs: {html.escape(claim.theirs)}.</p>",
-        f"<p><b>What would change the verdict:</b> {' '.join(would_change(judged[0]))}</p>",
+        f"<p><b>What would change the verdict</b></p><ul>{_items(would_change(judged[0]))}</ul>",
     ]
     for each in judged:
-        comparisons = "".join(
-            f"<li>{forest.forest([line(one)], label=_plain(scorecard.describe(one)), height=16)}"
-            f"<span>{_html(scorecard.describe(one))}</span></li>"
-            for one in each.decided
+        cost = (
+            f"{len(each.runs)} runs, {scorecard.minutes(each):,.0f} minutes of training" if each.runs else "never run"
         )
+        comparisons = [
+            f"{forest.forest([line(one)], label=_plain(scorecard.describe(one)), height=16)}"
+            f"<span>{_html(scorecard.describe(one))}</span>"
+            for one in each.decided
+            if each.runs
+        ]
         parts.append(
-            f"<p>{mark(each.verdict)} <b>{campaign(each.profile)}</b>, rule of {each.claim.written}: {len(each.runs)} "
-            f"runs, {scorecard.minutes(each):,.0f} minutes of training.</p><ul>{comparisons}</ul>"
-            f"<pre>{html.escape(command(each))}</pre>"
+            f"<p>{mark(each.verdict)} <b>{campaign(each.profile)}</b>, rule of {each.claim.written}: {cost}.</p>"
+            f'<ul class="claim-comparisons">{_items(comparisons)}</ul><pre>{html.escape(command(each))}</pre>'
         )
     return "".join(parts)
 
@@ -118,22 +124,19 @@ def would_change(judged: Judged) -> list[str]:
     if judged.verdict == "replicated":
         nearest = max(judged.decided, key=_of_bound)
         share = 100 * (1 - _of_bound(nearest))
-        return [f"All hold; the nearest to its bound ({_named(nearest.comparison)}) is {share:.0f} % from it."]
-    return [_lacks(each) for each in judged.decided if each.outcome != "holds"]
+        return [f"A comparison that fails. The nearest to its bound is {share:.0f} % from it: {_named(nearest)}."]
+    return [f"{_named(each)}: {_lacks(each)}." for each in judged.decided if each.outcome != "holds"]
 
 
 def _lacks(decided: Decided) -> str:
-    name, beyond = _named(decided.comparison), 100 * (_of_bound(decided) - 1)
     if decided.outcome == "untested":
-        return f"{name} has {len(decided.seeds)} of {MINIMUM_SEEDS} seeds."
+        return f"{len(decided.seeds)} of {MINIMUM_SEEDS} seeds are finished"
     if decided.outcome == "inconclusive":
         needed = decided.seeds_to_decide
-        if needed is None:
-            return f"{name} is equal at this budget: more than 100 seeds would be needed."
-        more = f"{needed} seeds would decide it" if needed > len(decided.seeds) else "its interval contains the bound"
-        return f"{name} is open: {more}."
-    off = f"{beyond:.0f} %" if beyond < 1000 else "far"
-    return f"{name} is {decided.outcome}: its mean misses the bound by {off}."
+        return f"{f'{needed} seeds' if needed else f'no {MOST_SEEDS} seeds'} would decide it, if mean and spread stay"
+    off = _of_bound(decided)
+    by = f"by {100 * (off - 1):.0f} %" if off < 2 else f"by a factor of {off:.1f}" if math.isfinite(off) else "by far"
+    return f"{decided.outcome}, its mean misses the bound {by}"
 
 
 def _of_bound(decided: Decided) -> float:
@@ -142,9 +145,10 @@ def _of_bound(decided: Decided) -> float:
     return forest.mean([c.oriented(value) for value in decided.compared]) / c.oriented(c.bound)
 
 
-def _named(comparison: Comparison) -> str:
-    against = f" against {model_label(comparison.reference)}" if comparison.reference else ""
-    return html.escape(f"{scorecard.measure_label(comparison.measure)}{against} ({scorecard.bound_label(comparison)})")
+def _named(decided: Decided) -> str:
+    c = decided.comparison
+    against = f" against {model_label(c.reference)}" if c.reference else ""
+    return html.escape(f"{scorecard.measure_label(c.measure)}{against} ({scorecard.bound_label(c)})")
 
 
 def command(judged: Judged) -> str:
@@ -154,6 +158,10 @@ def command(judged: Judged) -> str:
     seeds = " ".join(map(str, range(MINIMUM_SEEDS)))
     train = f"for run in {' '.join(names)}; do for seed in {seeds}; do rnem train $run --seed $seed; done; done"
     return f"{train}; rnem chapter {scorecard.CHAPTERS[judged.claim.id]}"
+
+
+def _items(parts: Iterable[str]) -> str:
+    return "".join(f"<li>{part}</li>" for part in parts)
 
 
 def _html(markdown: str) -> str:

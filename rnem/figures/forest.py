@@ -74,6 +74,11 @@ def _drawn(line: Line, y: float, room: float) -> str:
     values = [value for value in line.values if not math.isnan(value)]
     thick = min(0.75 * room, 9)
     parts = [f"<title>{html.escape(line.title)}</title>"] * bool(line.title)
+    if line.authors is not None:
+        x, half = across(line.authors), 6
+        parts.append(
+            f'<path class="forest-authors" d="M{x - half:.1f} {y:.1f}l{half} {-half}l{half} {half}l{-half} {half}Z"/>'
+        )
     middle = mean(values)
     if not math.isnan(middle):
         left, right = sorted((across(1), across(middle)))
@@ -86,9 +91,4 @@ def _drawn(line: Line, y: float, room: float) -> str:
     if line.bound != 1:
         reach = max(room / 2, 2)
         parts.append(f'<path class="forest-bound" d="M{across(line.bound):.1f} {y - reach:.1f}v{2 * reach:.1f}"/>')
-    if line.authors is not None:
-        x, half = across(line.authors), 5
-        parts.append(
-            f'<path class="forest-authors" d="M{x - half:.1f} {y:.1f}l{half} {-half}l{half} {half}l{-half} {half}Z"/>'
-        )
     return f'<g class="{line.kind}">{"".join(parts)}</g>'
