@@ -28,10 +28,8 @@ def page(card: Card) -> str:
     """The verdicts counted, what the pictures show, and a row a claim."""
     judged = scorecard.standing(card)
     every = [outcome for each in judged for outcome in each.outcomes]
-    head = "".join(
-        f"<span>{cell}</span>"
-        for cell in ("verdict", "claim", forest.axis(BETTER, WORSE), "<small>theirs</small>ours", "what was found")
-    )
+    heads = ("verdict", "claim", forest.axis(BETTER, WORSE), "<small>theirs</small>ours", "what was found")
+    head = "".join(f"<span>{cell}</span>" for cell in heads)
     return (
         f'<div class="scorecard"><p class="scorecard-count"><b>{len(card)} claims: '
         f"{scorecard.counted(each.verdict for each in judged)}</b>, each by the last campaign that tested "
@@ -62,7 +60,8 @@ def row(judged: Sequence[Judged]) -> str:
 
 
 def mark(verdict: Verdict) -> str:
-    return f'<b class="verdict-mark"><span aria-hidden="true">{scorecard.MARKS[verdict]}</span> {scorecard.word(verdict)}</b>'
+    sign = f'<span aria-hidden="true">{scorecard.MARKS[verdict]}</span>'
+    return f'<b class="verdict-mark">{sign} {scorecard.word(verdict)}</b>'
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -113,7 +112,7 @@ def behind(judged: Sequence[Judged]) -> str:
             if each.runs
         ]
         parts.append(
-            f"<p>{mark(each.verdict)} <b>{campaign(each.profile)}</b>, rule of {each.claim.written}: {cost}.</p>"
+            f"<p>{mark(each.verdict)} <b>{campaign(each.profile)}</b>, rule of {each.claim.written}: {took if each.runs else 'never run'}.</p>"
             f'<ul class="claim-comparisons">{_items(comparisons)}</ul><pre>{html.escape(command(each))}</pre>'
         )
     return "".join(parts)
