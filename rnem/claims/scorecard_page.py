@@ -17,10 +17,10 @@ from rnem.runs.store import Run
 
 BETTER, WORSE = "R-NEM is better", "R-NEM is worse"
 LEGEND = (
-    '<span class="key"><i class="key-dot"></i>seed</span><span class="key"><i class="key-bar"></i>mean</span>'
+    '<span class="key"><i class="key-dot"></i>seed</span><span class="key"><i class="key-bar"></i>mean ratio to another model or a constant</span>'
     '<span class="key"><i class="key-bound"></i>bound asked for</span>'
     '<span class="key"><i class="key-authors"></i>authors’ number, recalled</span>'
-    '<span class="key"><i class="key-other"></i>the other campaign</span>'
+    '<span class="key"><i class="key-other"></i>another campaign</span>'
 )
 
 
@@ -32,10 +32,9 @@ def page(card: Card) -> str:
     head = "".join(f"<span>{cell}</span>" for cell in heads)
     return (
         f'<div class="scorecard"><p class="scorecard-count"><b>{len(card)} claims: '
-        f"{scorecard.counted(each.verdict for each in judged)}</b>, each by the last campaign that tested "
-        f"it. {len(every)} comparisons: {outcomes(every)}. Click a row for its evidence.</p>"
+        f"{scorecard.counted(each.verdict for each in judged)}.</b> {len(every)} comparisons: {outcomes(every)}.</p>"
         f'<div class="scorecard-head">{head}</div>{"".join(map(row, card.values()))}'
-        f'<p class="scorecard-legend">Each bar is a ratio to another model, or to a constant: {LEGEND}</p></div>'
+        f'<p class="scorecard-legend">{LEGEND} Click a row for its evidence.</p></div>'
     )
 
 
@@ -102,9 +101,7 @@ def behind(judged: Sequence[Judged]) -> str:
         f"<p><b>What would change the verdict</b></p><ul>{_items(would_change(judged[0]))}</ul>",
     ]
     for each in judged:
-        cost = (
-            f"{len(each.runs)} runs, {scorecard.minutes(each):,.0f} minutes of training" if each.runs else "never run"
-        )
+        cost = f"{len(each.runs)} runs, {scorecard.minutes(each):,.0f} minutes of training"
         comparisons = [
             f"{forest.forest([line(one)], label=_plain(scorecard.describe(one)), height=16)}"
             f"<span>{_html(scorecard.describe(one))}</span>"
@@ -112,7 +109,8 @@ def behind(judged: Sequence[Judged]) -> str:
             if each.runs
         ]
         parts.append(
-            f"<p>{mark(each.verdict)} <b>{campaign(each.profile)}</b>, rule of {each.claim.written}: {took if each.runs else 'never run'}.</p>"
+            f"<p><b>{campaign(each.profile).capitalize()}</b>: {mark(each.verdict)}, rule of {each.claim.written}: "
+            f"{cost if each.runs else 'never run'}.</p>"
             f'<ul class="claim-comparisons">{_items(comparisons)}</ul><pre>{html.escape(command(each))}</pre>'
         )
     return "".join(parts)
@@ -132,7 +130,7 @@ def _lacks(decided: Decided) -> str:
         return f"{len(decided.seeds)} of {MINIMUM_SEEDS} seeds are finished"
     if decided.outcome == "inconclusive":
         needed = decided.seeds_to_decide
-        return f"{f'{needed} seeds' if needed else f'no {MOST_SEEDS} seeds'} would decide it, if mean and spread stay"
+        return f"{needed or f'more than {MOST_SEEDS}'} seeds would decide it, if mean and spread stay as they are"
     off = _of_bound(decided)
     by = f"by {100 * (off - 1):.0f} %" if off < 2 else f"by a factor of {off:.1f}" if math.isfinite(off) else "by far"
     return f"{decided.outcome}, its mean misses the bound {by}"
@@ -147,7 +145,8 @@ def _of_bound(decided: Decided) -> float:
 def _named(decided: Decided) -> str:
     c = decided.comparison
     against = f" against {model_label(c.reference)}" if c.reference else ""
-    return html.escape(f"{scorecard.measure_label(c.measure)}{against} ({scorecard.bound_label(c)})")
+    text = f"{scorecard.measure_label(c.measure)}{against} ({scorecard.bound_label(c)})"
+    return html.escape(text[0].upper() + text[1:])
 
 
 def command(judged: Judged) -> str:
