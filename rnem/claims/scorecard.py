@@ -246,7 +246,7 @@ def judgement(judged: Sequence[Judged], *, also: str = ""):
         )
     minutes = sum(run.manifest["wall_seconds"] for each in judged for run in each.runs) / 60
     parts.append(
-        f"`{_command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs ({minutes:.0f} "
+        f"`{command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs ({minutes:.0f} "
         "thread-minutes where all are) and makes this page."
     )
     parts.append(
@@ -257,9 +257,9 @@ def judgement(judged: Sequence[Judged], *, also: str = ""):
     return Markdown(f":::{{dropdown}} How this was judged: rules, numbers, runs, command\n{text}\n:::")
 
 
-def _command(profile: str, chapter: str) -> str:
+def command(profile: str, chapter: str) -> str:
     """What makes a chapter and its numbers; the long campaign's are in the same book as the first's."""
-    return f"rnem reproduce --chapter {chapter}" + f" --profile {profile}" * (profile not in CAMPAIGNS)
+    return f"rnem reproduce --chapter {chapter}" + f" --profile {profile}" * (profile not in ("laptop", cells.LATER))
 
 
 def _runs_of(decided: Decided, found: Mapping[str, list[Run]], profile: str) -> list[Run]:

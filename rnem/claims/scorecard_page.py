@@ -16,25 +16,34 @@ from rnem.runs.experiments import SIZE
 from rnem.runs.store import Run
 
 BETTER, WORSE = "R-NEM is better", "R-NEM is worse"
-LEGEND = (
-    '<span class="key"><i class="key-dot"></i>seed</span><span class="key"><i class="key-bar"></i>mean ratio to another model or a constant</span>'
-    '<span class="key"><i class="key-bound"></i>bound asked for</span>'
-    '<span class="key"><i class="key-authors"></i>authors’ number, recalled</span>'
-    '<span class="key"><i class="key-other"></i>another campaign</span>'
-)
+LEGEND = {
+    "dot": "seed",
+    "bar": "mean of ratios to another model or a constant",
+    "bound": "bound asked for",
+    "authors": "authors’ number, recalled",
+    "other": "another campaign",
+}
+"""Class of what pictures are made of -> what it is."""
 
 
 def page(card: Card) -> str:
     """The verdicts counted, what the pictures show, and a row a claim."""
     judged = scorecard.standing(card)
     every = [outcome for each in judged for outcome in each.outcomes]
-    heads = ("verdict", "claim", forest.axis(BETTER, WORSE), "<small>theirs</small>ours", "what was found")
+    heads = (
+        "verdict",
+        "claim",
+        forest.axis(BETTER, WORSE),
+        "<small>theirs</small>ours",
+        "what was found <small>a row opens to its evidence</small>",
+    )
     head = "".join(f"<span>{cell}</span>" for cell in heads)
+    keys = "".join(f'<span class="key"><i class="key-{name}"></i>{what}</span>' for name, what in LEGEND.items())
     return (
         f'<div class="scorecard"><p class="scorecard-count"><b>{len(card)} claims: '
         f"{scorecard.counted(each.verdict for each in judged)}.</b> {len(every)} comparisons: {outcomes(every)}.</p>"
         f'<div class="scorecard-head">{head}</div>{"".join(map(row, card.values()))}'
-        f'<p class="scorecard-legend">{LEGEND} Click a row for its evidence.</p></div>'
+        f'<p class="scorecard-legend">{keys}</p></div>'
     )
 
 
@@ -53,7 +62,7 @@ def row(judged: Sequence[Judged]) -> str:
     }
     body = "".join(f'<span class="claim-{name}">{cell}</span>' for name, cell in cells.items())
     return (
-        f'<details class="claim {this.verdict.split()[0]}" id="{claim.id}"><summary>{body}</summary>'
+        f'<details class="claim {scorecard.style_of(this.verdict)}" id="{claim.id}"><summary>{body}</summary>'
         f'<div class="claim-more">{behind(judged)}</div></details>'
     )
 
@@ -110,10 +119,12 @@ def behind(judged: Sequence[Judged]) -> str:
         ]
         parts.append(
             f"<p><b>{campaign(each.profile).capitalize()}</b>: {mark(each.verdict)}, rule of {each.claim.written}: "
-            f"{cost if each.runs else 'never run'}.</p>"
-            f'<ul class="claim-comparisons">{_items(comparisons)}</ul><pre>{html.escape(command(each))}</pre>'
+            f"{cost if each.runs else 'never run'}. {each.finding}</p>"
+            f'<ul class="claim-comparisons">{_items(comparisons)}</ul>'
         )
-    return "".join(parts)
+    commands = {scorecard.command(profile, scorecard.CHAPTERS[claim.id]) for profile in (judged[0].profile, "paper")}
+    ways = " or, at the authors’ size, ".join(f"<code>{each}</code>" for each in sorted(commands))
+    return "".join(parts) + f"<p>This claim alone, and its page: {ways}.</p>"
 
 
 def would_change(judged: Judged) -> list[str]:
@@ -147,15 +158,6 @@ def _named(decided: Decided) -> str:
     against = f" against {model_label(c.reference)}" if c.reference else ""
     text = f"{scorecard.measure_label(c.measure)}{against} ({scorecard.bound_label(c)})"
     return html.escape(text[0].upper() + text[1:])
-
-
-def command(judged: Judged) -> str:
-    """What trains the runs of this claim alone, and shows them."""
-    models = {(c.measure.data, model) for c in judged.claim.comparisons for model in (c.subject, c.reference) if model}
-    names = sorted({measured.run_name(judged.profile, data, model) for data, model in models})
-    seeds = " ".join(map(str, range(MINIMUM_SEEDS)))
-    train = f"for run in {' '.join(names)}; do for seed in {seeds}; do rnem train $run --seed $seed; done; done"
-    return f"{train}; rnem chapter {scorecard.CHAPTERS[judged.claim.id]}"
 
 
 def _items(parts: Iterable[str]) -> str:
