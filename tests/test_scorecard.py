@@ -120,7 +120,7 @@ def test_a_row_opens_to_the_claims_words_its_comparisons_and_what_would_change_t
     assert "<b>accurate" not in row
     assert 'class="claim inconclusive"' in row
     assert '<a href="accuracy.html">' in row
-    assert row.count("<li>") == 3  # of what would change it: the runs that have a list of comparisons are made up
+    assert row.count("<li>") == 3  # what each comparison lacks; without runs there is no list of comparisons
     assert "more than 100 seeds would decide it" in row
     assert "opposite, its mean misses the bound by 20 %" in row
     assert "<code>rnem reproduce --chapter accuracy</code>" in row
