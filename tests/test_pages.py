@@ -90,7 +90,7 @@ CONTRAST = """(least) => {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const bad = [];
-  for (const part of document.querySelectorAll("table, figcaption, .caption, .film, .front")) {
+  for (const part of document.querySelectorAll("table, figcaption, .caption, .film, .front, .scorecard")) {
     const walk = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
       const node = walk.currentNode.parentElement, text = walk.currentNode.data.trim();

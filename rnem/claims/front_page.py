@@ -12,12 +12,11 @@ from importlib import metadata
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 
 from rnem import figures
 from rnem.claims.findings import MANY, Measuring, finding, label, mean, with_seeds
-from rnem.claims.rules import MINIMUM_SEEDS, Verdict
-from rnem.claims.scorecard import MARKS, style_of
+from rnem.claims.rules import MINIMUM_SEEDS
+from rnem.claims.scorecard import CHAPTERS, MARKS, SHORT, Judged, counted, style_of, word
 from rnem.evaluation import evaluate
 from rnem.runs.store import Run
 from rnem.videos.datasets import fixed
@@ -25,20 +24,6 @@ from rnem.videos.datasets import fixed
 PAPER = "https://arxiv.org/abs/1802.10353"
 SITE = "https://sites.google.com/view/r-nem-gifs"
 CODE = "https://github.com/sjoerdvansteenkiste/Relational-NEM"
-SHORT = {
-    "accuracy": "Predicts bouncing balls better",
-    "relational": "Interaction lowers the relational loss",
-    "components": "More components, better grouping",
-    "grouping": "One component follows one object",
-    "extrapolation": "Works on six to eight balls",
-    "attention": "Needs attention, most with many balls",
-    "occlusion": "Keeps a ball behind a curtain",
-    "simulation": "Imagines longer than the others",
-    "atari": "Predicts and groups Space Invaders",
-    "efficiency": "Learns from fewer sequences",
-    "identity": "Without interaction it is N‑EM",
-}
-"""Each claim in at most six words."""
 DOORS = {
     "See it": ("../play.html", 2, "Throw balls into a box, and watch what each component makes of them."),
     "Judge it": ("scorecard.html", 10, "Every claim with its rule, its seeds, their number and ours."),
@@ -89,26 +74,15 @@ def _raised(measure: Measuring, mended: Mended) -> str:
 # --------------------------------------------------------------------------------------------------------------- pieces
 
 
-def newest(first: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
-    """A row per claim of two scorecards: the later campaign's where it has tested the claim, else the first's."""
-    tested = later[later["verdict"] != "not tested at this scale"] if len(later) else later
-    rows = {row["claim"]: row for table in (first, tested) for row in table.to_dict("records")}
-    return pd.DataFrame(rows.values())
-
-
-def tiles(table: pd.DataFrame) -> str:
+def tiles(judged: Iterable[Judged]) -> str:
     """A link per claim: the mark and the word of its verdict, and the claim in at most six words."""
     items = "".join(
-        f'<li><a href="{row["chapter"]}.html" class="tile {style_of(row["verdict"])}">'
-        f'<span class="tile-verdict"><span aria-hidden="true">{MARKS[row["verdict"]]}</span> {_word(row["verdict"])}'
-        f'</span><span class="tile-claim">{html.escape(SHORT[row["claim"]])}</span></a></li>'
-        for row in table.to_dict("records")
+        f'<li><a href="{CHAPTERS[each.claim.id]}.html" class="tile {style_of(each.verdict)}">'
+        f'<span class="tile-verdict"><span aria-hidden="true">{MARKS[each.verdict]}</span> {word(each.verdict)}'
+        f'</span><span class="tile-claim">{html.escape(SHORT[each.claim.id])}</span></a></li>'
+        for each in judged
     )
     return f'<ul class="tiles" aria-label="The claims and their verdicts">{items}</ul>'
-
-
-def _word(verdict: Verdict) -> str:
-    return "not tested" if verdict.startswith("not tested") else verdict
 
 
 def doors() -> str:
@@ -206,14 +180,12 @@ def of(scene: str, model: str, truth: np.ndarray, psi: np.ndarray, gamma: np.nda
     )
 
 
-def page(film: figures.Film, sentences: Iterable[str], table: pd.DataFrame, links: str) -> str:
+def page(film: figures.Film, sentences: Iterable[str], judged: Sequence[Judged], links: str) -> str:
     """The first page below its title."""
     found = "".join(f"<li>{sentence}</li>" for sentence in sentences)
-    counts = table["verdict"].value_counts()
-    summary = ", ".join(f"{counts[v]} {_word(v)}" for v in MARKS if counts.get(v))
     return (
         f'<div class="front">{links}<div class="front-top">{film.html}'
         f'<div class="findings"><p class="front-head">What was found</p><ol>{found}</ol></div></div>'
-        f'<p class="front-head">The poster’s {len(table)} claims: {summary} '
-        f'<span class="campaign">(each by the last campaign that tested it)</span></p>{tiles(table)}{doors()}</div>'
+        f'<p class="front-head">The poster’s {len(judged)} claims: {counted(each.verdict for each in judged)} '
+        f'<span class="campaign">(each by the last campaign that tested it)</span></p>{tiles(judged)}{doors()}</div>'
     )

@@ -82,6 +82,13 @@ class Comparison:
     better: Literal["lower", "higher"] = "lower"
     reference_measure: Measure | None = None
     """Where the reference is measured otherwise than the subject."""
+    authors: float | None = None
+    """What the authors' own numbers give for what is held against the bound; no rule reads it."""
+
+    def oriented(self, compared: float) -> float:
+        """What is held against the bound, as a ratio of which less is better and 1 is equality (or the only bound)."""
+        ratio = compared if self.reference else compared / self.bound
+        return ratio if self.better == "lower" else math.inf if ratio == 0 else 1 / ratio
 
 
 @dataclass(frozen=True)

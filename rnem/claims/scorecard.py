@@ -5,8 +5,11 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,6 +22,7 @@ from rnem.evaluation.quantities import QUANTITIES
 from rnem.model.config import model_label
 from rnem.paths import verdicts_root
 from rnem.runs.config import RunConfig
+from rnem.runs.files import replace_file
 from rnem.runs.store import Run
 
 DATA = {
@@ -43,14 +47,20 @@ CHAPTERS = {
     "identity": "model", "occlusion": "occlusion", "atari": "space_invaders",
 }  # fmt: skip
 """Claim -> the chapter that shows it."""
-BADGES = {
-    "replicated": "success",
-    "partly replicated": "warning",
-    "inconclusive": "secondary",
-    "not replicated": "danger",
-    "not tested at this scale": "light",
+SHORT = {
+    "accuracy": "Predicts bouncing balls better",
+    "relational": "Interaction lowers the relational loss",
+    "components": "More components, better grouping",
+    "grouping": "One component follows one object",
+    "extrapolation": "Works on six to eight balls",
+    "attention": "Needs attention, most with many balls",
+    "occlusion": "Keeps a ball behind a curtain",
+    "simulation": "Imagines longer than the others",
+    "atari": "Predicts and groups Space Invaders",
+    "efficiency": "Learns from fewer sequences",
+    "identity": "Without interaction it is N‑EM",
 }
-"""Colour of a verdict (sphinx-design)."""
+"""Each claim in at most six words."""
 MARKS: dict[Verdict, str] = {
     "replicated": "✓",
     "partly replicated": "◐",
@@ -58,7 +68,7 @@ MARKS: dict[Verdict, str] = {
     "not replicated": "✗",
     "not tested at this scale": "–",
 }
-CAMPAIGNS = {"laptop": "first campaign", "long": "long campaign"}
+CAMPAIGNS = {"laptop": "first campaign", "long": "long campaign", "paper": "authors’ size"}
 """Profile -> what its runs are called together."""
 
 
@@ -156,7 +166,8 @@ class Judged:
 
 
 def judge(claim: str, found: Mapping[str, list[Run]], **settings) -> list[Judged]:
-    """A claim as each campaign among the runs ``found`` decides it: first those that tested it, the newest first.
+    """A claim as each campaign among the runs ``found`` decides it: first those that tested it, the newest first, and
+    then those that have runs of it.
 
     ``settings``: see rnem.claims.measured.measure_with.
     """
@@ -165,7 +176,22 @@ def judge(claim: str, found: Mapping[str, list[Run]], **settings) -> list[Judged
         runs = {name: members for name, members in found.items() if name.split("-")[0] == profile}
         if this := poster.claims(profile).get(claim):
             judged.append(_judged(this, measured.measure_with(runs, **settings), runs, profile))
-    return sorted(judged, key=lambda each: not each.tested)  # stable: the newest stays first
+    return sorted(judged, key=lambda each: (not each.tested, not each.runs))  # stable: the newest stays first
+
+
+Card = Mapping[str, Sequence[Judged]]
+"""Claim -> how each campaign decides it, the last that tested it first: the scorecard, in the book's order."""
+
+
+def card(found: Mapping[str, list[Run]], profile: str, **settings) -> dict[str, list[Judged]]:
+    """The scorecard of finished runs; a claim that none of them is about is one that ``profile`` did not test."""
+    shown = {f"{profile}-balls4mass-rnem-k5": []} | dict(found)
+    return {claim: judge(claim, shown, **settings) for claim in poster.FIRST}
+
+
+def standing(card: Card) -> list[Judged]:
+    """Each claim by the last campaign that tested it."""
+    return [judged[0] for judged in card.values()]
 
 
 def _judged(claim: Claim, measure: Measuring, runs: Mapping[str, list[Run]], profile: str) -> Judged:
@@ -220,7 +246,7 @@ def judgement(judged: Sequence[Judged], *, also: str = ""):
         )
     minutes = sum(run.manifest["wall_seconds"] for each in judged for run in each.runs) / 60
     parts.append(
-        f"`{_command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs ({minutes:.0f} "
+        f"`{command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs ({minutes:.0f} "
         "thread-minutes where all are) and makes this page."
     )
     parts.append(
@@ -231,33 +257,9 @@ def judgement(judged: Sequence[Judged], *, also: str = ""):
     return Markdown(f":::{{dropdown}} How this was judged: rules, numbers, runs, command\n{text}\n:::")
 
 
-def _command(profile: str, chapter: str) -> str:
+def command(profile: str, chapter: str) -> str:
     """What makes a chapter and its numbers; the long campaign's are in the same book as the first's."""
-    return f"rnem reproduce --chapter {chapter}" + f" --profile {profile}" * (profile not in CAMPAIGNS)
-
-
-def table(
-    measure: Callable[[str, Measure], dict[int, float]], found: Mapping[str, list[Run]], profile: str
-) -> pd.DataFrame:
-    """The scorecard of a profile: a row per claim with what they say, what is measured here, verdict and cost."""
-    rows = []
-    for claim in poster.claims(profile).values():
-        judged = _judged(claim, measure, found, profile)
-        rows.append(
-            {
-                "claim": claim.id,
-                "statement": claim.statement,
-                "theirs": claim.theirs,
-                "ours": [describe(each) for each in judged.decided],
-                "outcomes": judged.outcomes,
-                "verdict": judged.verdict,
-                "profile": profile,
-                "chapter": CHAPTERS[claim.id],
-                "runs": len(judged.runs),
-                "minutes": sum(run.manifest["wall_seconds"] for run in judged.runs) / 60,
-            }
-        )
-    return pd.DataFrame(rows)
+    return f"rnem reproduce --chapter {chapter}" + f" --profile {profile}" * (profile not in ("laptop", cells.LATER))
 
 
 def _runs_of(decided: Decided, found: Mapping[str, list[Run]], profile: str) -> list[Run]:
@@ -266,20 +268,22 @@ def _runs_of(decided: Decided, found: Mapping[str, list[Run]], profile: str) -> 
     return [run for name in names for run in found.get(name, []) if run.seed in decided.seeds]
 
 
-def summary(table: pd.DataFrame) -> str:
-    """The verdicts counted, in one line of Markdown."""
-    counts = table["verdict"].value_counts()
-    return ", ".join(f"**{counts.get(v, 0)}** {v}" for v in Verdict.__args__) + f", of {len(table)} claims."
+def counted(verdicts: Iterable[Verdict]) -> str:
+    """How often each verdict was given: ``6 replicated, 3 inconclusive``."""
+    given = list(verdicts)
+    return ", ".join(f"{given.count(verdict)} {word(verdict)}" for verdict in MARKS if verdict in given)
 
 
-def outcomes(table: pd.DataFrame) -> str:
-    """The outcomes of all comparisons counted, in one line of Markdown."""
-    every = [outcome for row in table["outcomes"] for outcome in row]
-    counts = ", ".join(_counted(every, outcome) for outcome in Outcome.__args__ if outcome in every)
-    return f"Of {len(every)} comparisons: {counts}."
+def word(verdict: Verdict) -> str:
+    return "not tested" if verdict.startswith("not tested") else verdict
 
 
-def _counted(outcomes: list[str], outcome: str) -> str:
+def outcomes(judged: Sequence[Outcome]) -> str:
+    """Outcomes counted: ``3 hold, 1 is opposite``."""
+    return ", ".join(_counted(judged, outcome) for outcome in Outcome.__args__ if outcome in judged)
+
+
+def _counted(outcomes: Sequence[Outcome], outcome: Outcome) -> str:
     """``9 hold``, ``1 is weaker``."""
     n = outcomes.count(outcome)
     if outcome == "holds":
@@ -287,60 +291,28 @@ def _counted(outcomes: list[str], outcome: str) -> str:
     return f"{n} {'is' if n == 1 else 'are'} {outcome}"
 
 
-def older_reading(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def older_reading(card: Card) -> tuple[pd.DataFrame, str]:
     """What the first reading of the first campaign said (see rnem.claims), beside what is said now, claim by claim.
 
     Columns: claim, the verdict and the failures of then, the verdict and the inconclusive comparisons of now. And a
     sentence: the day, the commit, and what became of the comparisons that were called failures.
     """
     kept = json.loads((verdicts_root() / "first-campaign.json").read_text(encoding="utf-8"))
-    now = table.set_index("claim")
+    now = {claim: each for claim, judged in card.items() for each in judged if each.profile == "laptop"}
     rows, became = [], []
     for claim in kept["claims"]:
-        then, outcomes = [c["outcome"] for c in claim["comparisons"]], now.loc[claim["claim"], "outcomes"]
-        became += [after for before, after in zip(then, outcomes, strict=True) if before == "fails"]
+        then, judged = [c["outcome"] for c in claim["comparisons"]], now[claim["claim"]]
+        became += [after for before, after in zip(then, judged.outcomes, strict=True) if before == "fails"]
         rows.append(
             {
                 "claim": claim["claim"], "verdict then": claim["verdict"], "failed then": then.count("fails"),
-                "verdict now": now.loc[claim["claim"], "verdict"], "inconclusive now": outcomes.count("inconclusive"),
+                "verdict now": judged.verdict, "inconclusive now": judged.outcomes.count("inconclusive"),
             }
         )  # fmt: skip
-    counts = ", ".join(_counted(became, outcome) for outcome in Outcome.__args__ if outcome in became)
     return pd.DataFrame(rows), (
         f"On {kept['date']}, at commit {kept['commit']}, {len(became)} comparisons were called failures; of these "
-        f"{counts}."
+        f"{outcomes(became)}."
     )
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The scorecard as a MyST list table, each claim linked to its chapter."""
-    lines = [":::{list-table}", ":header-rows: 1", ":class: scorecard", ":widths: 22 15 43 20", ""]
-    lines += _row("claim", "theirs", "ours", "verdict")
-    for row in table.to_dict("records"):
-        title = f"**[{row['claim']}]({row['chapter']}.ipynb)**"
-        ours = _labels_once(row["ours"])
-        cost = (
-            f"{row['runs']} run{'s' * (row['runs'] > 1)}, {row['minutes']:.0f} minutes" if row["runs"] else "no run yet"
-        )
-        command = f"`{_command(row['profile'], row['chapter'])}`"
-        badge = f"{{bdg-{BADGES[row['verdict']]}}}`{row['verdict']}`"
-        lines += _row(
-            f"{title}<br>{row['statement']}", row["theirs"], ours, f"{badge}<br>{row['profile']}, {cost}<br>{command}"
-        )
-    return "\n".join([*lines, ":::"])
-
-
-def _labels_once(described: list[str]) -> str:
-    """Comparisons below each other; what several in a row measure is said once."""
-    lines, before = [], None
-    for label, _, rest in (text.partition(": ") for text in described):
-        lines += [f"*{label}*"] * (label != before) + [rest]
-        before = label
-    return "<br>".join(lines)
-
-
-def _row(*cells_: str) -> list[str]:
-    return [f"{'*' if not number_ else ' '} - {text}" for number_, text in enumerate(cells_)]
 
 
 def progress(wanted: Iterable[RunConfig], found: Mapping[str, list[Run]]) -> pd.DataFrame:
@@ -356,3 +328,118 @@ def progress(wanted: Iterable[RunConfig], found: Mapping[str, list[Run]]) -> pd.
         row["seeds" if run else "missing"] += f" {config.seed}"
         row["thread-minutes"] += run.manifest["wall_seconds"] / 60 if run else 0.0
     return pd.DataFrame(rows.values())
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+SCHEMA = {
+    "claim": "its id; with campaign, subject, reference and measure it names a row",
+    "statement": "what the authors say",
+    "source": "where they say it",
+    "theirs": "the number that they give, in words",
+    "campaign": "profile of the runs: laptop (the first campaign), long, paper or smoke",
+    "verdict": "of the claim, by the runs of this campaign",
+    "stands": "true where that is the scorecard's verdict: of the last campaign that tested the claim",
+    "rule_written": "the day on which the rule was committed, before any run that it judges",
+    "finding": "what was found about the claim, in a sentence",
+    "runs": "finished runs that the claim's comparisons use",
+    "minutes": "of training, of all these runs together",
+    "measure": "what is compared, in words",
+    "subject": "model, as in the names of runs",
+    "reference": "the model that it is held against; none where a constant is",
+    "better": "lower or higher",
+    "bound": "of the ratio subject/reference, or of the subject alone",
+    "authors": "what the authors' own numbers give for that",
+    "seeds": "those that both sides have",
+    "subject_values": "one a seed",
+    "reference_values": "one a seed",
+    "compared": "one a seed: what is held against the bound",
+    "outcome": "holds, weaker, opposite, inconclusive or untested",
+    "seeds_to_decide": "of an inconclusive comparison: how many seeds would decide it; none: more than 100",
+}
+"""Field of a row of scorecard.json and scorecard.csv -> what it says."""
+
+
+def records(card: Card) -> list[dict]:
+    """A row per claim, campaign and comparison, with the fields of SCHEMA, as JSON has them.
+
+    Numbers have six digits; those that are not finite are words, ``inf`` and ``nan``.
+    """
+    return [
+        dict(
+            zip(
+                SCHEMA,
+                (
+                    judged.claim.id, judged.claim.statement, judged.claim.source, judged.claim.theirs, judged.profile,
+                    judged.verdict, judged is every[0], judged.claim.written, plain(judged.finding), len(judged.runs),
+                    round(minutes(judged)), measure_label(each.comparison.measure), each.comparison.subject,
+                    each.comparison.reference, each.comparison.better, each.comparison.bound,
+                    each.comparison.authors and _digits(each.comparison.authors), list(each.seeds),
+                    *(None if side is None else [_digits(value) for value in side]
+                      for side in (each.subject, each.reference, each.compared)),
+                    each.outcome, each.seeds_to_decide if each.outcome == "inconclusive" else None,
+                ),
+                strict=True,
+            )
+        )
+        for every in card.values()
+        for judged in every
+        for each in judged.decided
+    ]  # fmt: skip
+
+
+def _digits(value: float) -> float | str:
+    return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+
+
+def plain(sentence: str) -> str:
+    """A sentence without its markup."""
+    return html.unescape(re.sub("<[^>]+>", "", sentence))
+
+
+def minutes(judged: Judged) -> float:
+    """Minutes of training of the runs that a claim's comparisons use."""
+    return sum(run.manifest["wall_seconds"] for run in judged.runs) / 60
+
+
+def write(card: Card, folder: Path | str | None = None) -> None:
+    """Write scorecard.json (``schema``, ``comparisons``), the same rows as scorecard.csv, and the badge, scorecard.svg.
+
+    In the CSV a list is its values with spaces between them, and what is none is empty. As with rnem.figures.save,
+    nothing is written where there is neither ``folder`` nor $RNEM_FIGURES.
+    """
+    if not (folder := folder or os.environ.get("RNEM_FIGURES")):
+        return
+    rows, chapter, verdicts = records(card), os.environ.get("RNEM_CHAPTER"), [each.verdict for each in standing(card)]
+    tree = {
+        "files": ["scorecard.csv", "scorecard.json", "scorecard.svg"],
+        "chapter": chapter,
+        "command": f"rnem chapter {chapter}",
+        "alt": f"claims: {counted(verdicts)}",
+        "schema": SCHEMA,
+        "comparisons": rows,
+    }
+    flat = [
+        {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}
+        for row in rows
+    ]
+    text = f"{json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False)}\n"
+    replace_file(Path(folder) / "scorecard.json", text.encode())
+    replace_file(Path(folder) / "scorecard.csv", pd.DataFrame(flat, columns=[*SCHEMA]).to_csv(index=False).encode())
+    replace_file(Path(folder) / "scorecard.svg", badge(verdicts))
+
+
+def badge(verdicts: Iterable[Verdict]) -> bytes:
+    """The verdicts counted, as an SVG of 20 pixels' height for the README."""
+    text = counted(verdicts)
+    left, right = (6.2 * len(part) + 14 for part in ("claims", text))
+    words = "".join(
+        f'<text x="{middle:.1f}" y="14" textLength="{length - 12:.1f}">{part}</text>'
+        for part, middle, length in (("claims", left / 2, left), (text, left + right / 2, right))
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.0f}" height="20" role="img" '
+        f'aria-label="claims: {text}"><rect width="{left:.1f}" height="20" fill="#444c56"/>'
+        f'<rect x="{left:.1f}" width="{right:.1f}" height="20" fill="#08704a"/>'
+        f'<g fill="#fff" text-anchor="middle" font-family="Verdana,sans-serif" font-size="11">{words}</g></svg>\n'
+    ).encode()
