@@ -106,6 +106,7 @@ MUTANTS = {
                               "{ bias: data(name + \".weight\"), gain: data(name + \".bias\") }"),
     "padding on the other side": ("kernel - size, 0) / 2)", "kernel - size + 1, 0) / 2)"),
     "another threshold": ("BINARY_THRESHOLD = 0.4", "BINARY_THRESHOLD = 0.5"),
+    "another threshold of the E-step": ("ROLLOUT_THRESHOLD = 0.1", "ROLLOUT_THRESHOLD = 0.2"),
     "half of the pairs": ("if (i === k) continue;", "if (i === k) continue; if (i < k) { pair++; continue; }"),
     "focus and context swapped": ("focus[k * D + d] + context[i * D + d]", "focus[i * D + d] + context[k * D + d]"),
     "another epsilon": ("const EPSILON = 1e-6;", "const EPSILON = 1e-5;"),
@@ -122,8 +123,8 @@ def test_a_mutant_is_caught(change):
     engine = mini_racer.MiniRacer()
     engine.eval(SCRIPTS.replace(old, new) + UNROLL)
     network, payload = random_network("rnem", "coarse32", 3)
-    worst = same(engine, network, payload, moving(32, 7), real=4)
-    assert max(worst.values()) > 100 * TOLERANCE
+    differences = [same(engine, network, payload, moving(32, 7), real=4, feedback=name) for name in em.FEEDBACKS]
+    assert max(max(worst.values()) for worst in differences) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("autoencoder", ["coarse42", "atari84"])

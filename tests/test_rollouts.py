@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from rnem import figures
-from rnem.analysis import rollouts
+from rnem.analysis import feedback, rollouts
 from rnem.analysis.rollouts import Found
 from rnem.evaluation import evaluate
+from rnem.model import em
 from rnem.model.network import build
 from rnem.runs.experiments import named
 from rnem.videos import datasets
@@ -226,3 +227,45 @@ def test_panels_have_a_curve_for_every_model_that_has_numbers():
         figures.rollouts.panels(frame, {"energy": "energy"})
     with pytest.raises(ValueError, match="'gru' is no model"):
         figures.rollouts.panels(frame.assign(model="gru"), {"bce": "BCE"})
+
+
+# ---------------------------------------------------------------------------------------------- binary at a threshold
+
+
+def test_at_the_threshold_of_em_it_is_the_rollout_by_binary_feedback():
+    network = smoke_network()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)  # so that pixels are on both sides of every threshold
+    settings = SETTINGS | {"split": "validation"}
+    (row,) = feedback.measured(network, "balls4mass16", threshold=em.BINARY_THRESHOLD, **settings).to_dict("records")
+    rows = rollouts.rolled(network, "balls4mass16", feedback="binary", **settings)
+    assert row["near"] > 0.1
+    assert row == pytest.approx({"kept": rows["kept"].iloc[-1], "near": rows["near"].mean()})
+
+
+@pytest.mark.parametrize(("threshold", "value"), [(0.3, 1), (0.4, 0)])
+def test_a_pixel_is_on_above_the_threshold_in_both_places(monkeypatch, threshold, value):
+    """A network that predicts 0.35 everywhere reads frames that are on throughout, or off throughout."""
+    read = []
+
+    class Even(torch.nn.Module):
+        config = smoke_network("rnn").config
+
+        def initial_state(self, batch):
+            return torch.zeros(batch, 1, 1)
+
+        def forward(self, inputs, theta, action=None):
+            read.append(inputs)
+            return torch.full_like(inputs, 0.35).logit(), theta
+
+    monkeypatch.setattr(evaluate, "_device", lambda network: torch.device("cpu"))
+    feedback.measured(Even(), "balls4mass16", threshold=threshold, split="test", **SETTINGS)
+    assert len(read) == SETTINGS["real_steps"] + SETTINGS["steps"]
+    for inputs in read[SETTINGS["real_steps"] :]:
+        torch.testing.assert_close(inputs, torch.full_like(inputs, value - 0.35))
+
+
+def test_validation_chooses_by_survival_then_by_nearness():
+    rows = pd.DataFrame({"kept": [0.5, 0.9, 0.9], "near": [0.9, 0.4, 0.3]}, index=[0.3, 0.4, 0.5])
+    assert feedback.chosen(rows) == 0.4

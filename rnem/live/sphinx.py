@@ -110,7 +110,8 @@ class Live(SphinxDirective):
             page.setdefault(text, set()).update(file_of(run, ending) for ending in ("js", *(["png"] * (place == 0))))
         if self.env.app.builder.format != "html":
             return []
-        return self._nodes(list(found.values()), "../" * self.env.docname.count("/") + f"{FOLDER}/")
+        different = list({run.label: run for run in found.values()}.values())
+        return self._nodes(different, "../" * self.env.docname.count("/") + f"{FOLDER}/")
 
     def _nodes(self, found: list[Run], folder: str) -> list[nodes.Node]:
         known = {
@@ -135,7 +136,7 @@ def _described(run: Run) -> dict:
     """What a page knows of a run before it is loaded."""
     network = run.config.network
     known = {"label": run.label, "file": file_of(run, "js"), "model": network.model, "components": network.components}
-    return known | {"data": run.config.data}
+    return known | {"data": run.config.data, "profile": run.config.profile}
 
 
 def _caption(run: Run) -> str:

@@ -201,7 +201,7 @@
     const width = Math.max(target.clientWidth, 300), sharp = root.devicePixelRatio || 1, context = target.getContext("2d");
     if (target.width !== Math.round(width * sharp)) target.width = Math.round(width * sharp);
     if (target.height !== Math.round(150 * sharp)) target.height = Math.round(150 * sharp);
-    const left = 34, right = width - 76, at = (t) => left + ((right - left) * t) / (KEPT - 1);
+    const left = 38, right = width - 94, at = (t) => left + ((right - left) * t) / (KEPT - 1);
     context.setTransform(sharp, 0, 0, sharp, 0, 0);
     context.clearRect(0, 0, width, 150);
     context.font = "12px sans-serif";
@@ -210,8 +210,8 @@
     history.forEach((row, t) => row.imagined && context.fillRect(at(t - 0.5), 4, at(1) - at(0), 142));
     context.globalAlpha = 1;
     const panels = [
-      { name: "BCE (nats)", key: "bce", top: 10, bottom: 84, most: Math.round(MOST_BCE * (size / 32) ** 2) },
-      { name: "ARI", key: "ari", top: 98, bottom: 142, most: 1 },
+      { name: "BCE (nats)", key: "bce", top: 10, bottom: 84, most: Math.round(MOST_BCE * (size / 32) ** 2), more: "≥" },
+      { name: "ARI", key: "ari", top: 98, bottom: 142, most: 1, more: "" },
     ];
     for (const panel of panels) {
       drawAxes(context, panel, left, right, ink);
@@ -220,18 +220,20 @@
     context.textAlign = "left";
     models.forEach((name, i) => {
       context.fillStyle = MODEL_COLOURS[name];
-      context.fillText(name === "rnem_noatt" ? "no attention" : MODEL_NAMES[name], right + 6, 42 + 18 * i);
+      context.fillRect(right + 6, 37 + 18 * i, 14, 3);
+      context.fillStyle = ink;
+      context.fillText(name === "rnem_noatt" ? "no attention" : MODEL_NAMES[name], right + 25, 43 + 18 * i);
     });
   }
 
-  function drawAxes(context, { name, top, bottom, most }, left, right, ink) {
+  function drawAxes(context, { name, top, bottom, most, more }, left, right, ink) {
     context.strokeStyle = context.fillStyle = ink;
     context.lineWidth = 1;
     context.globalAlpha = 0.35;
     context.strokeRect(left + 0.5, top + 0.5, right - left, bottom - top);
     context.globalAlpha = 1;
     context.textAlign = "right";
-    context.fillText(String(most), left - 5, top + 9);
+    context.fillText(`${more}${most}`, left - 5, top + 9);
     context.fillText("0", left - 5, bottom);
     context.textAlign = "left";
     context.fillText(name, right + 6, top + 12);

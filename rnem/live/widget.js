@@ -530,7 +530,7 @@
     choices() {
       const swap = () => this.swap(), keep = () => this.writeAddress(), numbers = [2, 3, 4, 5, 6, 7, 8].map((v) => [v, v]);
       const runs = this.known.runs.map((run) => [run.label, `${views.MODEL_NAMES[run.model]}, K = ${run.components}` +
-        (run.data.includes("curtain") ? ", curtain" : "")]);
+        (run.data.includes("curtain") ? ", curtain" : "") + (run.profile === "long" ? ", trained longer" : "")]);
       const feedbacks = [["binary", "from binary frames (ψ > 0.4)"], ["grey", "from grey frames, the authors’"]];
       return element("div", { class: "rnem-live-settings" },
         this.select("Network", "run", runs, () => {
@@ -638,7 +638,8 @@
     drawBox(features) {
       const { box } = this.views, imagining = this.mode === "imagine", { drag } = this;
       const context = this.enlarge(box.canvas, views.grey(imagining ? features.map((v) => 0.35 * v) : features));
-      box.title.textContent = imagining ? "The box (not seen now)" : "The box: drag to throw a ball";
+      const unseen = this.watchers[0].imagined;
+      box.title.textContent = imagining ? `The box, unseen for ${unseen} frames` : "The box: drag to throw a ball";
       if (this.curtain) views.drapery(context, this.curtain, this.balls);
       if (drag && !drag.curtain) {
         const { clipped } = world.clipped((drag.to.y - drag.from.y) * THROW, (drag.to.x - drag.from.x) * THROW);
@@ -654,7 +655,7 @@
       const context = this.enlarge(expects.canvas, views.grey(best));
       if (imagining) views.outlines(context, this.balls);
       this.enlarge(claims.canvas, views.grouping(gamma, mask, watcher.colours()));
-      expects.title.textContent = imagining ? `${name} imagines: ${watcher.imagined}` : `${name} expects`;
+      expects.title.textContent = `${name} ${imagining ? "imagines" : "expects"}`;
       expects.number.textContent = last ? `BCE ${number(last.bce, 0)}` : "";
       claims.title.textContent = "Its grouping";
       claims.number.textContent = last ? `ARI ${number(last.ari, 2)}` : "";
