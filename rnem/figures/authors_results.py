@@ -120,8 +120,8 @@ def beside(
     """The authors' model and a run on the same result video, frames ``first`` to ``last`` as the run numbers them.
 
     ``ours``: what the run sees, psi and gamma (rnem.analysis.authors_results.watched). Its frame t is frame
-    t * ``stride`` of the film; at a smaller size its pixels are repeated. Shown is sum over k of gamma_k psi_k, which is
-    what their film shows.
+    t * ``stride`` of the film; at a smaller size its pixels are repeated. Shown is sum over k of gamma_k psi_k, as in
+    their film.
     """
     x, psi, gamma = (part[first - 1 : last] for part in ours)
     times = np.arange(first, last + 1) * stride
