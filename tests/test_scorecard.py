@@ -145,10 +145,10 @@ def test_what_would_change_a_verdict():
 def test_sizes_say_what_was_tested_begun_and_never_run(card):
     run = SimpleNamespace(path="a", seed=0, manifest={"wall_seconds": 60})
     judged = [replace(each, runs=[run] * 2) for each in card["accuracy"]]
-    found = {"paper-balls4mass-lstm": [run], "paper-balls4mass-long_lstm": [run]}
+    found = {"long-balls4mass-lstm": [run], "paper-balls4mass-long_lstm": [run]}
     table = scorecard_page.sizes({"accuracy": judged}, ["laptop", "long", "paper"], found)
     cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall("<td>(.*?)</td>", table)]
-    assert cells == ["? inconclusive, 2 runs", "begun: 2 runs", "never run"]
+    assert cells == ["? inconclusive, 2 runs", "begun: 1 run", "never run"]
     assert "asked for by no claim’s rule: <code>paper-balls4mass-long_lstm</code> (1 seed)" in table
 
 
