@@ -119,7 +119,7 @@ def test_a_row_opens_to_the_claims_words_its_comparisons_and_what_would_change_t
     assert "“It is &lt;b&gt;accurate&lt;/b&gt; &amp; quick.” (poster, p. 1). Theirs: 0.8 &lt; 1." in row
     assert "<b>accurate" not in row
     assert 'class="claim inconclusive"' in row
-    assert '<a href="accuracy.html">' in row
+    assert 'href="accuracy.html">Predicts bouncing balls better</a><details><summary>' in row
     assert row.count("<li>") == 3  # what each comparison lacks; without runs there is no list of comparisons
     assert "more than 100 seeds would decide it" in row
     assert "opposite, its mean misses the bound by 20 %" in row
