@@ -119,7 +119,7 @@ def test_a_row_opens_to_the_claims_words_its_comparisons_and_what_would_change_t
     assert "“It is &lt;b&gt;accurate&lt;/b&gt; &amp; quick.” (poster, p. 1). Theirs: 0.8 &lt; 1." in row
     assert "<b>accurate" not in row
     assert 'class="claim inconclusive"' in row
-    assert '<a href="accuracy.html">' in row
+    assert 'href="accuracy.html">Predicts bouncing balls better</a><details><summary>' in row
     assert row.count("<li>") == 3  # what each comparison lacks; without runs there is no list of comparisons
     assert "more than 100 seeds would decide it" in row
     assert "opposite, its mean misses the bound by 20 %" in row
@@ -145,10 +145,10 @@ def test_what_would_change_a_verdict():
 def test_sizes_say_what_was_tested_begun_and_never_run(card):
     run = SimpleNamespace(path="a", seed=0, manifest={"wall_seconds": 60})
     judged = [replace(each, runs=[run] * 2) for each in card["accuracy"]]
-    found = {"paper-balls4mass-lstm": [run], "paper-balls4mass-long_lstm": [run]}
+    found = {"long-balls4mass-lstm": [run], "paper-balls4mass-long_lstm": [run]}
     table = scorecard_page.sizes({"accuracy": judged}, ["laptop", "long", "paper"], found)
     cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall("<td>(.*?)</td>", table)]
-    assert cells == ["? inconclusive, 2 runs", "begun: 2 runs", "never run"]
+    assert cells == ["? inconclusive, 2 runs", "begun: 1 run", "never run"]
     assert "asked for by no claim’s rule: <code>paper-balls4mass-long_lstm</code> (1 seed)" in table
 
 
