@@ -209,10 +209,11 @@
       this.draw();
     }
 
-    /** The N-EM that can be put beside the chosen run, or none. */
+    /** The N-EM that can be put beside the chosen run: of the same data, where there is one of the same budget; or none. */
     rival() {
-      const { run } = this.settings, { data } = this.described(run);
-      return this.known.runs.find((other) => other.model === "nem" && other.data === data && other.label !== run);
+      const { run } = this.settings, { data, profile } = this.described(run);
+      const others = this.known.runs.filter((other) => other.model === "nem" && other.data === data && other.label !== run);
+      return others.find((other) => other.profile === profile) || others[0];
     }
 
     /** A watcher for the chosen run, and one for N-EM where it is to be beside it. */
@@ -612,10 +613,17 @@
         if (this.watchers[i]) this.drawWatcher(pair, this.watchers[i], features, i);
       });
       this.views.note.hidden = !second;
-      if (second) this.views.note.textContent = `The same balls, watched by N-EM (K = ${second.network.K}), whose ` +
-        "components do not hear of each other.";
+      if (second) this.views.note.textContent = this.rivalry(first, second);
       if (!this.known.small) this.drawInside(first, features);
       this.explainBlank();
+    }
+
+    /** What stands beside N-EM's pictures; unequal training is said. */
+    rivalry(first, second) {
+      const count = ({ run }) => run.sequences.toLocaleString("en");
+      const unequal = first.run.sequences === second.run.sequences ? "" :
+        ` Their budgets differ: it was trained on ${count(second)} videos, the network above on ${count(first)}.`;
+      return `The same balls, watched by N-EM (K = ${second.network.K}), whose components do not hear of each other.${unequal}`;
     }
 
     /** Say once why the picture is noise, and once when it no longer is. */
