@@ -44,7 +44,7 @@
       box: ({ seed }) => ({
         balls: world.scatter(3, world.random(seed), [world.CURTAINED], 1 / 2, 1.25), curtain: { y: 2.8125, x: 2.8125 },
       }),
-      say: "Behind the curtain the frame is off, and off is what the network predicts. Watch whether a ball is expected " +
+      say: "Behind the curtain the frame is off, and off is the right prediction. Watch whether a ball is expected " +
         "where it comes out, and whether it keeps its colour.",
     },
     test: { name: "A test video", say: "One of the videos that the book measures on.", box: testVideo },
@@ -530,8 +530,8 @@
 
     choices() {
       const swap = () => this.swap(), keep = () => this.writeAddress(), numbers = [2, 3, 4, 5, 6, 7, 8].map((v) => [v, v]);
-      const runs = this.known.runs.map((run) => [run.label, `${views.MODEL_NAMES[run.model]}, K = ${run.components}` +
-        (run.data.includes("curtain") ? ", curtain" : "") + (run.profile === "long" ? ", trained longer" : "")]);
+      const runs = this.known.runs.map((run) => [run.label, views.MODEL_NAMES[run.model] +
+        (run.profile === "long" ? " (long)" : "") + `, K = ${run.components}` + (run.data.includes("curtain") ? ", curtain" : "")]);
       const feedbacks = [["binary", "from binary frames (ψ > 0.4)"], ["grey", "from grey frames, the authors’"]];
       return element("div", { class: "rnem-live-settings" },
         this.select("Network", "run", runs, () => {
