@@ -23,11 +23,12 @@ from rnem.runs import store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 K8, K3, NEM = (f"laptop-balls4mass-{model}@0" for model in ("rnem-k8", "rnem-k3", "nem-k5"))
+LONG, LONG_NEM = (f"long-balls4mass-{model}@0" for model in ("rnem-k5", "nem-k5"))
 CURTAIN, CURTAIN_NEM = (f"laptop-balls3curtain-{model}@0" for model in ("rnem-k5", "nem-k5"))
 PAGE = f"""\
 # Play
 
-```{{live}} long-balls4mass-rnem-k2@7|{K8} {K3} {NEM} {CURTAIN} {CURTAIN_NEM} {NEM}|{K8}
+```{{live}} long-balls4mass-rnem-k2@7|{K8} {K3} {NEM} {CURTAIN} {CURTAIN_NEM} {LONG_NEM} {LONG} {NEM}|{K8}
 A picture for who does not play.
 ```
 
@@ -81,7 +82,7 @@ def test_only_the_page_with_the_directive_loads_its_scripts(html):
 
 def test_the_build_writes_each_run_once_from_the_verified_run(html):
     written = {path.name for path in (html / "_live").iterdir()}
-    found = [run_of(label) for label in (K8, K3, NEM, CURTAIN, CURTAIN_NEM)]
+    found = [run_of(label) for label in (K8, K3, NEM, CURTAIN, CURTAIN_NEM, LONG_NEM, LONG)]
     assert {sphinx.file_of(run, "js") for run in found} <= written
     assert len(written) == len(found) + 7  # one picture, the test videos, four scripts, one style sheet
     text = (html / "_live" / sphinx.file_of(found[0], "js")).read_text()
@@ -300,18 +301,21 @@ def test_the_curtain_is_dragged(opened):
 
 @pytest.mark.parametrize(("address", "watching"), [
     ("scene=curtain&beside=1", [CURTAIN, CURTAIN_NEM]), ("scene=four&beside=1", [K8, NEM]),
+    (f"run={LONG}&beside=1", [LONG, LONG_NEM]), (f"run={LONG_NEM}&beside=1", [LONG_NEM, NEM]),
 ])  # fmt: skip
 def test_the_n_em_beside_a_run_was_trained_on_the_same_videos(opened, address, watching):
     tab = opened(f"#live&{address}")
     ticks(tab, 2)
     assert widget(tab, "w.watchers.map((each) => each.run.label)") == watching
     assert all(value > 0 for value in widget(tab, "w.history[1].bce"))
+    unequal = watching == [LONG_NEM, NEM]
+    assert ("64,000" in tab.locator(".rnem-live-note").inner_text()) is unequal
 
 
 def test_a_run_that_is_named_twice_is_offered_once(opened):
     tab = opened()
     offered = tab.get_by_label("Network").locator("option").evaluate_all("(all) => all.map((each) => each.value)")
-    assert offered == [K8, K3, NEM, CURTAIN, CURTAIN_NEM]
+    assert offered == [K8, K3, NEM, CURTAIN, CURTAIN_NEM, LONG_NEM, LONG]
 
 
 def test_a_blank_box_does_not_make_components_equal_for_ever(opened):

@@ -44,7 +44,7 @@
       box: ({ seed }) => ({
         balls: world.scatter(3, world.random(seed), [world.CURTAINED], 1 / 2, 1.25), curtain: { y: 2.8125, x: 2.8125 },
       }),
-      say: "Behind the curtain the frame is off, and off is what the network predicts. Watch whether a ball is expected " +
+      say: "Behind the curtain the frame is off, and off is the right prediction. Watch whether a ball is expected " +
         "where it comes out, and whether it keeps its colour.",
     },
     test: { name: "A test video", say: "One of the videos that the book measures on.", box: testVideo },
@@ -209,10 +209,11 @@
       this.draw();
     }
 
-    /** The N-EM that can be put beside the chosen run, or none. */
+    /** The N-EM that can be put beside the chosen run: of the same data, where there is one of the same budget; or none. */
     rival() {
-      const { run } = this.settings, { data } = this.described(run);
-      return this.known.runs.find((other) => other.model === "nem" && other.data === data && other.label !== run);
+      const { run } = this.settings, { data, profile } = this.described(run);
+      const others = this.known.runs.filter((other) => other.model === "nem" && other.data === data && other.label !== run);
+      return others.find((other) => other.profile === profile) || others[0];
     }
 
     /** A watcher for the chosen run, and one for N-EM where it is to be beside it. */
@@ -529,8 +530,8 @@
 
     choices() {
       const swap = () => this.swap(), keep = () => this.writeAddress(), numbers = [2, 3, 4, 5, 6, 7, 8].map((v) => [v, v]);
-      const runs = this.known.runs.map((run) => [run.label, `${views.MODEL_NAMES[run.model]}, K = ${run.components}` +
-        (run.data.includes("curtain") ? ", curtain" : "") + (run.profile === "long" ? ", trained longer" : "")]);
+      const runs = this.known.runs.map((run) => [run.label, views.MODEL_NAMES[run.model] +
+        (run.profile === "long" ? " (long)" : "") + `, K = ${run.components}` + (run.data.includes("curtain") ? ", curtain" : "")]);
       const feedbacks = [["binary", "from binary frames (ψ > 0.4)"], ["grey", "from grey frames, the authors’"]];
       return element("div", { class: "rnem-live-settings" },
         this.select("Network", "run", runs, () => {
@@ -612,10 +613,17 @@
         if (this.watchers[i]) this.drawWatcher(pair, this.watchers[i], features, i);
       });
       this.views.note.hidden = !second;
-      if (second) this.views.note.textContent = `The same balls, watched by N-EM (K = ${second.network.K}), whose ` +
-        "components do not hear of each other.";
+      if (second) this.views.note.textContent = this.rivalry(first, second);
       if (!this.known.small) this.drawInside(first, features);
       this.explainBlank();
+    }
+
+    /** What stands beside N-EM's pictures; unequal training is said. */
+    rivalry(first, second) {
+      const count = ({ run }) => run.sequences.toLocaleString("en");
+      const unequal = first.run.sequences === second.run.sequences ? "" :
+        ` Their budgets differ: it was trained on ${count(second)} videos, the network above on ${count(first)}.`;
+      return `The same balls, watched by N-EM (K = ${second.network.K}), whose components do not hear of each other.${unequal}`;
     }
 
     /** Say once why the picture is noise, and once when it no longer is. */
