@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from rnem import figures
+from rnem.figures import films, pictures
 
 T, H, W = 5, 6, 8
 
@@ -111,3 +112,18 @@ def test_a_saved_film_has_a_history_and_is_shown_as_html(tmp_path):
     assert (tmp_path / "dot.png").read_bytes() == film.sheet
     assert json.loads((tmp_path / "dot.json").read_text())["alt"] == "A dot."
     assert shown._repr_mimebundle_()[0]["text/html"] == film.html
+
+
+def test_models_compared_show_their_wrong_pixels_and_count_the_late_ones():
+    truth = np.zeros((12, 8, 8))
+    truth[:, 2:4, 2:4] = 1
+    missed, invented = np.zeros((12, 2, 8, 8)), np.ones((12, 1, 8, 8))
+    missed[:9, 0] = truth[:9]  # right until frame 9, nothing from frame 10 on
+    film = films.compared(truth, {"one": missed, "two": invented}, alt="Two models.")
+    assert "one: 4.0" in film.html
+    assert "two: 60.0" in film.html
+    assert "from 10 on" in film.html
+    picture = pictures.errors_rgb(np.array([1.0, 0.2, 0.9, 0.0]), np.array([1.0, 1.0, 0.0, 0.0]))
+    assert np.allclose(picture[1], pictures.MISSED)
+    assert np.allclose(picture[2], pictures.INVENTED)
+    assert picture[3].sum() == 0 < picture[0].sum()

@@ -155,18 +155,28 @@ def of_prediction(
     return film({"": above, " ": each}, alt=alt, caption=caption, edges=edges, **settings)
 
 
-def compared(truth: np.ndarray, psi: Mapping[str, np.ndarray], *, alt: str, caption: str = "", **settings) -> Film:
+SINCE = 10
+"""The first predicted frame whose wrong pixels :func:`compared` counts: claims are judged on frames from there on."""
+
+
+def compared(
+    truth: np.ndarray, psi: Mapping[str, np.ndarray], *, alt: str, caption: str = "", first: int = 1, **settings
+) -> Film:
     """Several models on one video: truth (T,H,W) and each prediction (T,K,H,W) above; below, their wrong pixels, with
-    the mean number of them over all frames.
+    the mean number of them over frames from SINCE on.
     """
     predictions = {label: each.max(1) for label, each in psi.items()}
+    late = slice(max(SINCE - first, 0), None)
     wrong = {
-        f"{label}: {((each > 0.5) != (truth > 0.5)).sum((1, 2)).mean():.1f}": errors_rgb(each, truth)
+        f"{label}: {((each > 0.5) != (truth > 0.5)).sum((1, 2))[late].mean():.1f}": errors_rgb(each, truth)
         for label, each in predictions.items()
     }
     rows = {"predicted": {"truth": truth} | predictions, "wrong pixels, mean": {"": truth} | wrong}
-    words = "Wrong pixels: orange, a ball that was not predicted; blue, one that is not there."
-    return film(rows, alt=alt, caption=f"{caption} {words}".strip(), **settings)
+    words = (
+        "Wrong pixels: orange, a ball that was not predicted; blue, one that is not there; their mean number over "
+        f"frames from {SINCE} on."
+    )
+    return film(rows, alt=alt, caption=f"{caption} {words}".strip(), first=first, **settings)
 
 
 _SUBSCRIPTS = "₁₂₃₄₅₆₇₈₉"
