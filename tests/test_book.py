@@ -82,7 +82,9 @@ figures.save(figure, "drawing", alt="A line that rises from 1 to 9.", caption="S
 
 ```{code-cell} ipython3
 :tags: [remove-input]
-cells.evidence([])
+from IPython.display import Markdown
+
+Markdown(":::{dropdown} How this was judged\\nBy a rule.\\n:::")
 ```
 """
 
@@ -413,7 +415,8 @@ def test_the_build_executes_what_is_missing_and_shows_it(built):
     assert image["alt"] == "A line that rises from 1 to 9."
     assert (page.path.parent / image["src"]).is_file()
     assert "Fig. 1" in page.text
-    assert 'class="tip claim admonition"' in page.text
+    assert re.search(r'<details class="sd-[^>]*sd-dropdown', page.text), "a directive in an output that is Markdown"
+    assert page.text.index("_images/") < page.text.index('<details class="admonition hide above-input'), "code below"
 
 
 def test_published_figures_are_files_with_their_history(built):
