@@ -53,10 +53,10 @@ def _accuracy(measure: Measuring) -> str:
 def _relational(measure: Measuring) -> str:
     shares = []
     for quantity in ("relational", "bce"):
-        ours, theirs = (measure(model, Measure(quantity)) for model in ("rnem-k5", "nem-k5"))
-        if not (both := sorted(ours.keys() & theirs.keys())):
+        ratios = _ratios(measure, Measure(quantity), "nem-k5")
+        if not len(ratios):
             return ""
-        shares.append(100 * (1 - np.exp(np.mean([np.log(ours[seed] / theirs[seed]) for seed in both]))))
+        shares.append(100 * (1 - np.exp(np.log(ratios).mean())))
     at, whole = (f"<b>{abs(share):.0f} % {'below' if share >= 0 else 'above'}</b>" for share in shares)
     return (
         f"Where balls collide R-NEM’s loss is {at} that of N-EM, which has no interaction; on whole frames it is "
@@ -146,14 +146,12 @@ def _atari(measure: Measuring) -> str:
 def _efficiency(measure: Measuring) -> str:
     said = []
     for other in ("lstm", "nem-k5"):
-        what = Measure("late_sequences", until=other)
-        ours, theirs = measure("rnem-k5", what), measure(other, what)
-        if not (both := sorted(ours.keys() & theirs.keys())):
+        shares = _ratios(measure, Measure("late_sequences", until=other), other)
+        if not len(shares):
             return ""
-        shares = np.array([ours[seed] / theirs[seed] for seed in both])
         reached = np.isfinite(shares)
         share = f"<b>{100 * shares[reached].mean():.0f} %</b> of the sequences" if reached.any() else "more than all"
-        never = f" (never in {(~reached).sum()} of {len(both)} seeds)" if not reached.all() else ""
+        never = f" (never in {(~reached).sum()} of {len(shares)} seeds)" if not reached.all() else ""
         said.append(f"{share} that {label(other)} needs{never}")
     return f"To be as good as the other is at its end, R-NEM needs {said[0]}, and {said[1]}."
 
@@ -185,6 +183,12 @@ def mean(values: Mapping[int, float], seeds: Iterable[int] | None = None) -> str
     """The mean over seeds in three digits."""
     value = interval([values[seed] for seed in (values if seeds is None else seeds)])[0]
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _ratios(measure: Measuring, what: Measure, other: str) -> np.ndarray:
+    """R-NEM's number over another model's, of each seed that both have."""
+    ours, theirs = measure("rnem-k5", what), measure(other, what)
+    return np.array([ours[seed] / theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
 
 def _share(values: Mapping[int, float]) -> str:

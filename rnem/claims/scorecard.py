@@ -244,10 +244,9 @@ def judgement(judged: Sequence[Judged], *, also: str = ""):
             f"**{name[0].upper()}{name[1:]}: {each.verdict}.** Rule of {each.claim.written}.\n\n{items}\n\n"
             f"{cells.evidence(each.runs)}"
         )
-    minutes = sum(run.manifest["wall_seconds"] for each in judged for run in each.runs) / 60
     parts.append(
-        f"`{command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs ({minutes:.0f} "
-        "thread-minutes where all are) and makes this page."
+        f"`{command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs "
+        f"({sum(map(minutes, judged)):.0f} thread-minutes where all are) and makes this page."
     )
     parts.append(
         "Mean ± 95% interval over n seeds, test videos, no evaluation noise. A comparison holds where its whole "
