@@ -115,14 +115,17 @@ def test_a_saved_film_has_a_history_and_is_shown_as_html(tmp_path):
 
 
 def test_models_compared_show_their_wrong_pixels_and_count_the_late_ones():
-    truth = np.zeros((12, 8, 8))
-    truth[:, 2:4, 2:4] = 1
-    missed, invented = np.zeros((12, 2, 8, 8)), np.ones((12, 1, 8, 8))
-    missed[:9, 0] = truth[:9]  # right until frame 9, nothing from frame 10 on
+    truth = np.zeros((2, 12, 8, 8))
+    truth[:, :, 2:4, 2:4] = 1
+    missed, invented = np.zeros((2, 12, 2, 8, 8)), np.ones((2, 12, 1, 8, 8))
+    missed[0, :9, 0] = truth[0, :9]  # right until frame 9, nothing from frame 10 on
+    missed[1, :, 1] = truth[1]
     film = films.compared(truth, {"one": missed, "two": invented}, alt="Two models.")
     assert "one: 4.0" in film.html
-    assert "two: 60.0" in film.html
+    assert "one: 0.0" in film.html
+    assert film.html.count("two: 60.0") == 2
     assert "from 10 on" in film.html
+    assert "one: 1.3" in films.compared(truth, {"one": missed}, alt="One model.", since=1).html
     picture = pictures.errors_rgb(np.array([1.0, 0.2, 0.9, 0.0]), np.array([1.0, 1.0, 0.0, 0.0]))
     assert np.allclose(picture[1], pictures.MISSED)
     assert np.allclose(picture[2], pictures.INVENTED)

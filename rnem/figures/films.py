@@ -160,21 +160,30 @@ SINCE = 10
 
 
 def compared(
-    truth: np.ndarray, psi: Mapping[str, np.ndarray], *, alt: str, caption: str = "", first: int = 1, **settings
+    truth: np.ndarray,
+    psi: Mapping[str, np.ndarray],
+    *,
+    alt: str,
+    caption: str = "",
+    first: int = 1,
+    since: int = SINCE,
+    **settings,
 ) -> Film:
-    """Several models on one video: truth (T,H,W) and each prediction (T,K,H,W) above; below, their wrong pixels, with
-    the mean number of them over frames from SINCE on.
+    """Models on the same videos: truth (N,T,H,W), and the wrong pixels of each model's psi (N,T,K,H,W); a row a video.
+
+    Above each picture stands the mean number of wrong pixels over frames from ``since`` on.
     """
-    predictions = {label: each.max(1) for label, each in psi.items()}
-    late = slice(max(SINCE - first, 0), None)
-    wrong = {
-        f"{label}: {((each > 0.5) != (truth > 0.5)).sum((1, 2))[late].mean():.1f}": errors_rgb(each, truth)
-        for label, each in predictions.items()
-    }
-    rows = {"predicted": {"truth": truth} | predictions, "wrong pixels, mean": {"": truth} | wrong}
+    rows = {}
+    for n, true in enumerate(truth):
+        wrong = {}
+        for label, each in psi.items():
+            prediction = each[n].max(1)  # (T,H,W)
+            count = ((prediction > 0.5) != (true > 0.5)).sum((1, 2))[since - first :].mean()
+            wrong[f"{label}: {count:.1f}"] = errors_rgb(prediction, true)
+        rows[f"video {n + 1}"] = {"truth": true} | wrong
     words = (
-        "Wrong pixels: orange, a ball that was not predicted; blue, one that is not there; their mean number over "
-        f"frames from {SINCE} on."
+        "White: right; orange: a ball that was not predicted; blue: one that is not there; above, their mean number over "
+        f"frames from {since} on."
     )
     return film(rows, alt=alt, caption=f"{caption} {words}".strip(), first=first, **settings)
 
