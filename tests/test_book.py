@@ -358,19 +358,6 @@ def test_a_chapter_that_does_not_exist_is_named(root):
         chapters.execute("smal")
 
 
-def test_the_evidence_says_how_many_versions_of_the_code_and_which_changes_are_behind_it():
-    def run(seed, digest, dirty, **more):
-        known = {"wall_seconds": 60.0, "threads": 1, "hardware": "a processor", "commit": "abcdef0123", "dirty": dirty}
-        profile = SimpleNamespace(profile="laptop")
-        return SimpleNamespace(seed=seed, config=profile, manifest=known | {"code_digest": digest} | more)
-
-    clean = cells.evidence([run(0, "a", False), run(1, "a", False)])
-    assert clean.endswith("commit abcdef01.")
-    assert "uncommitted" not in clean
-    mixed = [run(0, "a", True), run(1, "b", False), run(2, "c", True, code_digests=["b", "c"])]
-    assert cells.evidence(mixed).endswith("; 3 versions of the training code; 2 of the runs with uncommitted changes.")
-
-
 # --------------------------------------------------------------------------------------------------------- built pages
 
 

@@ -1,10 +1,11 @@
 """What was found about each claim: sentences with numbers of made-up runs."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
-from rnem.claims import findings, poster, scorecard
+from rnem.claims import findings, poster, scorecard, scorecard_page
 from rnem.claims.rules import Claim, Comparison, Measure
 
 
@@ -62,23 +63,24 @@ def test_the_campaign_that_tested_a_claim_comes_first_and_both_are_judged(monkey
         return lambda model, what: dict.fromkeys(range(seeds[profile]), 1.0 if model == "rnem-k5" else 2.0)
 
     monkeypatch.setattr(scorecard.measured, "measure_with", measure_with)
-    found = {f"{profile}-balls4mass-{model}": [] for profile in seeds for model in ("rnem-k5", "lstm")}
+    names = [f"{profile}-balls4mass-{model}" for profile in seeds for model in ("rnem-k5", "lstm")]
+    found = {name: [SimpleNamespace(seed=0, path=name, manifest={"wall_seconds": 60})] for name in names}
     assert [(one.profile, one.verdict) for one in scorecard.judge("accuracy", found)] == [
         ("laptop", "replicated"), ("long", "not tested at this scale"),
     ]  # fmt: skip
     seeds["long"] = 3
     judged = scorecard.judge("accuracy", found)
     assert [one.profile for one in judged] == ["long", "laptop"]
-    monkeypatch.setattr(scorecard.cells, "evidence", lambda runs: "Runs.")
-    opening, text = scorecard.opening(judged).data, scorecard.judgement(judged, also="And more.").data
+    monkeypatch.setattr(scorecard_page, "evidence", lambda runs: "Runs.")
+    opening, text = scorecard.opening(judged).data, scorecard_page.judgement(judged, also="And more.").data
     assert opening.index("long campaign") < opening.index("first campaign")
     assert "✓" in opening
     assert text.startswith(":::{dropdown}")
     for part in (
         "It is accurate.",
-        "Long campaign: replicated",
-        "ratio < 0.8: holds",
+        "replicated</b>, rule of",
+        "ratio &lt; 0.8: holds",
         "And more.",
-        "rnem reproduce --chapter accuracy`",
+        "rnem reproduce --chapter accuracy</code>",
     ):
         assert part in text

@@ -38,8 +38,8 @@ def test_a_number_is_a_mean_with_its_interval(values, text):
 def test_a_comparison_in_words_has_both_sides_ratio_seeds_rule_and_outcome():
     text = scorecard.describe(Decided(LOWER, (0, 1, 2), (50.0, 51.0, 49.0), (100.0, 102.0, 98.0)))
     assert text == (
-        "next-frame BCE, four balls, frames 10–29: R-NEM, K = 5 **50.0 ± 2.5**, LSTM **100.0 ± 5.0**, "
-        "ratio 0.50 (0.50 to 0.50) (n = 3; ratio < 0.8: holds)"
+        "next-frame BCE, four balls, frames 10–29: R-NEM, K = 5 <b>50.0 ± 2.5</b>, LSTM <b>100.0 ± 5.0</b>, "
+        "ratio 0.50 (0.50 to 0.50) (n = 3; ratio &lt; 0.8: holds)"
     )
     assert "no seed has a finished run of R-NEM, K = 5 and LSTM" in scorecard.describe(Decided(LOWER, (), (), ()))
 
@@ -188,3 +188,17 @@ def test_the_committed_files_are_what_the_committed_runs_give():
     verdicts = {row["claim"]: row["verdict"] for row in tree["comparisons"] if row["stands"]}
     assert list(verdicts) == list(FIRST)
     assert (repository() / "figures" / "scorecard.svg").read_bytes() == scorecard.badge(verdicts.values())
+
+
+def test_the_evidence_says_how_many_versions_of_the_code_and_which_changes_are_behind_it():
+    def run(seed, digest, dirty, **more):
+        known = {"wall_seconds": 60.0, "threads": 1, "hardware": "a processor", "commit": "abcdef0123", "dirty": dirty}
+        return SimpleNamespace(seed=seed, manifest=known | {"code_digest": digest} | more)
+
+    clean = scorecard_page.evidence([run(0, "a", False), run(1, "a", False)])
+    assert clean.endswith("commit abcdef01.")
+    assert "uncommitted" not in clean
+    mixed = [run(0, "a", True), run(1, "b", False), run(2, "c", True, code_digests=["b", "c"])]
+    assert scorecard_page.evidence(mixed).endswith(
+        "; 3 versions of the training code; 2 of the runs with uncommitted changes."
+    )

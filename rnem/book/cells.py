@@ -153,30 +153,6 @@ def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return {model: members for model, members in found.items() if members}
 
 
-def evidence(runs: Iterable[Run]) -> str:
-    """Profile, number of runs and seeds, minutes each, threads, hardware, commit; versions of the code, if several."""
-    runs = list(runs)
-    if not runs:
-        return "No run is in the cache."
-    minutes = sorted(run.manifest["wall_seconds"] / 60 for run in runs)
-    took = f"{minutes[0]:.0f}" if round(minutes[0]) == round(minutes[-1]) else f"{minutes[0]:.0f}–{minutes[-1]:.0f}"
-    seeds = len({run.seed for run in runs})
-    return (
-        f"Profile *{_each(run.config.profile for run in runs)}*, {len(runs)} run{'s' * (len(runs) > 1)} "
-        f"({seeds} seed{'s' * (seeds > 1)}), {took} minutes each on {_each(run.manifest['threads'] for run in runs)} "
-        f"thread(s) of {_each(run.manifest['hardware'] for run in runs)}, "
-        f"commit {_each(str(run.manifest['commit'])[:8] for run in runs)}{_reservations(runs)}."
-    )
-
-
-def _reservations(runs: list[Run]) -> str:
-    """What a reader has to know about the code behind the runs: several versions of it, uncommitted changes."""
-    digests = {digest for run in runs for digest in run.manifest.get("code_digests", [run.manifest["code_digest"]])}
-    dirty = sum(bool(run.manifest["dirty"]) for run in runs)
-    text = f"; {len(digests)} versions of the training code" if len(digests) > 1 else ""
-    return text + (f"; {dirty} of the runs with uncommitted changes" if dirty else "")
-
-
 def provenance(runs: Iterable[Run]) -> pd.DataFrame:
     """A table of runs: name, seed, key, updates, sequences seen, minutes, commit."""
     import pandas as pd
@@ -193,7 +169,3 @@ def provenance(runs: Iterable[Run]) -> pd.DataFrame:
         }
         for run in runs
     )
-
-
-def _each(values: Iterable) -> str:
-    return ", ".join(dict.fromkeys(str(value) for value in values))

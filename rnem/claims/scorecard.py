@@ -116,14 +116,14 @@ def bound_label(comparison: Comparison) -> str:
 
 
 def describe(decided: Decided) -> str:
-    """One comparison in a line of Markdown: both sides, the ratio, seeds, rule and outcome."""
+    """One comparison in a line of HTML: both sides, the ratio, seeds, rule and outcome."""
     c, n = decided.comparison, len(decided.seeds)
     if not n:
         return f"{measure_label(c.measure)}: no seed has a finished run of {_sides(c)}."
-    text = f"{measure_label(c.measure)}: {model_label(c.subject)} **{number(decided.subject)}**"
+    text = f"{measure_label(c.measure)}: {model_label(c.subject)} <b>{number(decided.subject)}</b>"
     if decided.reference is not None:
-        text += f", {model_label(c.reference)} **{number(decided.reference)}**, ratio {ratio(decided.compared)}"
-    return f"{text} (n = {n}; {bound_label(c)}: {decided.outcome}{_what_would_decide(decided)})"
+        text += f", {model_label(c.reference)} <b>{number(decided.reference)}</b>, ratio {ratio(decided.compared)}"
+    return f"{text} (n = {n}; {html.escape(bound_label(c))}: {decided.outcome}{_what_would_decide(decided)})"
 
 
 def _what_would_decide(decided: Decided) -> str:
@@ -226,34 +226,6 @@ def style_of(verdict: Verdict) -> str:
 def campaign(profile: str) -> str:
     """What a profile's runs are called: the laptop's are the first campaign."""
     return CAMPAIGNS.get(profile, f"profile {profile}")
-
-
-def judgement(judged: Sequence[Judged], *, also: str = ""):
-    """The same, folded, as a referee wants it: the words of the claim, every comparison with its rule, runs, command.
-
-    ``also`` is said after what was measured. Markdown.
-    """
-    from IPython.display import Markdown
-
-    claim = judged[0].claim
-    parts = [f"**Claim** ({claim.source}): {claim.statement} Theirs: {claim.theirs}."]
-    for each in judged:
-        items = "\n".join(f"- {describe(one)}" for one in each.decided)
-        name = campaign(each.profile)
-        parts.append(
-            f"**{name[0].upper()}{name[1:]}: {each.verdict}.** Rule of {each.claim.written}.\n\n{items}\n\n"
-            f"{cells.evidence(each.runs)}"
-        )
-    parts.append(
-        f"`{command(judged[0].profile, CHAPTERS[claim.id])}` trains what is missing of these runs "
-        f"({sum(map(minutes, judged)):.0f} thread-minutes where all are) and makes this page."
-    )
-    parts.append(
-        "Mean ± 95% interval over n seeds, test videos, no evaluation noise. A comparison holds where its whole "
-        "interval is on the right side of the bound ({src}`rnem.claims.rules.judge`)."
-    )
-    text = "\n\n".join([*parts, *[also] * bool(also)])
-    return Markdown(f":::{{dropdown}} How this was judged: rules, numbers, runs, command\n{text}\n:::")
 
 
 def command(profile: str, chapter: str) -> str:

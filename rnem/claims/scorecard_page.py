@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rnem.claims import measured, poster, scorecard
@@ -96,7 +95,7 @@ def line(decided: Decided, kind: str = "", share: float = 1.0, of: str = "") -> 
         kind or decided.outcome,
         c.oriented(c.bound),
         None if c.authors is None or kind else c.oriented(c.authors),
-        f"{of}{of and ': '}{_plain(scorecard.describe(decided))}",
+        f"{of}{of and ': '}{scorecard.plain(scorecard.describe(decided))}",
         share,
     )
 
@@ -112,21 +111,54 @@ def behind(judged: Sequence[Judged]) -> str:
         f"<p><b>What would change the verdict</b></p><ul>{_items(would_change(judged[0]))}</ul>",
     ]
     for each in judged:
-        cost = f"{len(each.runs)} runs, {scorecard.minutes(each):,.0f} minutes of training"
+        known = f"{each.finding} {evidence(each.runs)}" if each.runs else "Nothing to compare yet."
         comparisons = [
-            f"{forest.forest([line(one)], label=_plain(scorecard.describe(one)), height=16)}"
-            f"<span>{_html(scorecard.describe(one))}</span>"
+            f"{forest.forest([line(one)], label=scorecard.plain(scorecard.describe(one)), height=16)}"
+            f"<span>{scorecard.describe(one)}</span>"
             for one in each.decided
             if each.runs
         ]
         parts.append(
-            f"<p><b>{campaign(each.profile).capitalize()}</b>: {mark(each.verdict)}, rule of {each.claim.written}: "
-            f"{cost if each.runs else 'nothing to compare yet'}. {each.finding}</p>"
+            f"<p><b>{campaign(each.profile).capitalize()}</b>: {mark(each.verdict)}, rule of {each.claim.written}. "
+            f"{known}</p>"
             f'<ul class="claim-comparisons">{_items(comparisons)}</ul>'
         )
     commands = {scorecard.command(profile, scorecard.CHAPTERS[claim.id]) for profile in (judged[0].profile, "paper")}
     ways = " or, at the authors’ size, ".join(f"<code>{each}</code>" for each in sorted(commands))
     return "".join(parts) + f"<p>This claim alone, and its page: {ways}.</p>"
+
+
+def evidence(runs: Sequence[Run]) -> str:
+    """Number of runs and seeds, minutes, threads, hardware, commit; versions of the code, if several; HTML."""
+    minutes = [run.manifest["wall_seconds"] / 60 for run in runs]
+    each = " to ".join(dict.fromkeys(f"{bound:.0f}" for bound in (min(minutes), max(minutes))))
+    seeds, dirty = len({run.seed for run in runs}), sum(bool(run.manifest["dirty"]) for run in runs)
+    digests = {digest for run in runs for digest in run.manifest.get("code_digests", [run.manifest["code_digest"]])}
+    hardware, threads, commits = (
+        html.escape(", ".join(dict.fromkeys(str(run.manifest[fact])[:length] for run in runs)))
+        for fact, length in (("hardware", None), ("threads", None), ("commit", 8))
+    )
+    return (
+        f"{len(runs)} run{'s' * (len(runs) > 1)} ({seeds} seed{'s' * (seeds > 1)}), {each} minutes each and "
+        f"{sum(minutes):,.0f} together on {threads} thread(s) of {hardware}, commit {commits}"
+        + f"; {len(digests)} versions of the training code" * (len(digests) > 1)
+        + f"; {dirty} of the runs with uncommitted changes" * (dirty > 0)
+        + "."
+    )
+
+
+def judgement(judged: Sequence[Judged], *, also: str = ""):
+    """The same, folded, on the claim's own page, and ``also`` after it. Markdown."""
+    from IPython.display import Markdown
+
+    parts = [
+        f'<div class="claim-more">{behind(judged)}</div>',
+        "Mean ± 95% interval over n seeds, test videos, no evaluation noise. A comparison holds where its whole "
+        "interval is on the right side of the bound ({src}`rnem.claims.rules.judge`).",
+        *[also] * bool(also),
+    ]
+    text = "\n\n".join(parts)
+    return Markdown(f":::{{dropdown}} How this was judged: rules, numbers, runs, command\n{text}\n:::")
 
 
 def would_change(judged: Judged) -> list[str]:
@@ -164,14 +196,6 @@ def _named(decided: Decided) -> str:
 
 def _items(parts: Iterable[str]) -> str:
     return "".join(f"<li>{part}</li>" for part in parts)
-
-
-def _html(markdown: str) -> str:
-    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(markdown))
-
-
-def _plain(markdown: str) -> str:
-    return markdown.replace("**", "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- sizes

@@ -182,8 +182,8 @@ def compared(
             wrong[f"{label}: {count:.1f}"] = errors_rgb(prediction, true)
         rows[f"video {n + 1}"] = {"truth": true} | wrong
     words = (
-        "White: right; orange: a ball that was not predicted; blue: one that is not there; above, their mean number over "
-        f"frames from {since} on."
+        "White: right; orange: a ball that was not predicted; blue: one that is not there; above, the mean number of "
+        f"wrong pixels over frames from {since} on."
     )
     return film(rows, alt=alt, caption=f"{caption} {words}".strip(), first=first, **settings)
 
