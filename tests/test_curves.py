@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rnem.analysis import cache
+from rnem.analysis import cache, restarts
 from rnem.analysis import curves as analysis_curves
 from rnem.claims import measured
 from rnem.claims.poster import FIRST
@@ -344,3 +344,37 @@ def test_claims_are_decided_from_runs_seed_by_seed(data):
     mean = table.loc[table["step"].between(10, 29), "bce"].mean()
     assert measure("rnem-k5", Measure("bce"))[0] == pytest.approx(mean, rel=1e-5)
     assert decide(FIRST["efficiency"], measure)[0].compared == (160 / 240,)
+
+
+# -------------------------------------------------------------------------------------------------- several starts
+
+
+def drawn(monkeypatch, losses, indices):
+    """Make an evaluation give these losses before the late frames and indices in them: per draw, one a video."""
+
+    def made_up(network, videos, draw):
+        values = {q: np.zeros((restarts.LAST, len(videos))) for q in ("loss", "ari", "bce")}
+        values["loss"][: restarts.FIRST - 1] = losses[draw]
+        values["ari"][restarts.FIRST - 1 :] = indices[draw]
+        values["bce"][restarts.FIRST - 1 :] = 10 * draw
+        return evaluate.Evaluation(values)
+
+    monkeypatch.setattr(restarts.evaluate, "DRAWS", len(losses))
+    monkeypatch.setattr(restarts.evaluate, "evaluate", made_up)
+
+
+def test_the_loss_before_the_late_frames_chooses_a_draw_for_each_video(run, monkeypatch):
+    drawn(monkeypatch, losses=[[1, 9], [2, 3]], indices=[[0.4, 0.9], [0.8, 0.5]])
+    found = restarts.restarts(run, "balls4mass16", count=2)
+    assert found["ari"] == pytest.approx(0.65)
+    assert found["ari_by_loss"] == pytest.approx((0.4 + 0.5) / 2)
+    assert found["ari_best"] == pytest.approx((0.8 + 0.9) / 2)
+    assert (found["bce"], found["bce_by_loss"]) == (5, 5)
+    assert found["ari_sd"] == pytest.approx(0.4 / 2**0.5)
+
+
+def test_a_table_has_a_row_per_run_and_number_of_components(run):
+    rows = restarts.table([run], "balls4mass16", (2, 5), count=3)
+    assert rows["components"].tolist() == [2, 5]
+    assert (rows["ari_best"] >= rows[["ari", "ari_by_loss"]].max(axis=1)).all()
+    assert np.isfinite(rows["bce"]).all()
