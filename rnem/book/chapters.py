@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 ADDRESS = "address of the repository"
 State = Literal["fresh", "stale", "missing", "failed"]
+SHOWN = 4
+"""Reasons that are given for a page that is out of date."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +111,13 @@ class Status:
     why: str
     record: dict
     """``metadata.rnem`` of the published notebook; empty where there is none."""
+
+    @property
+    def brief(self) -> str:
+        """The first few reasons of ``why``, and how many more there are: a module that moved is one for every page."""
+        reasons = self.why.split("; ")
+        more = len(reasons) - SHOWN
+        return "; ".join(reasons[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 # --------------------------------------------------------------------------------------------------------------- status

@@ -23,8 +23,6 @@ from rnem.book import chapters
 
 logger = logging.getLogger(__name__)
 MODES = ("auto", "never")
-SHOWN = 4
-"""Reasons that a page gives."""
 
 
 def guard(app: Sphinx, config: Config) -> None:
@@ -72,7 +70,7 @@ def banner(app: Sphinx, doctree: nodes.document) -> None:
     state = app.config.rnem_states.get(app.env.docname)
     if state is None or state.state == "fresh":
         return
-    text = f"This page is out of date: its notebook is {state.state} ({_first(state.why)})."
+    text = f"This page is out of date: its notebook is {state.state} ({state.brief})."
     title = next(iter(doctree.findall(nodes.title)), None)
     if title is not None:
         title.parent.insert(title.parent.index(title) + 1, nodes.warning("", nodes.paragraph(text, text)))
@@ -102,19 +100,13 @@ class NotebookState(SphinxDirective):
         return _row(
             [
                 link,
-                nodes.Text(state.state if state.state == "fresh" else f"{state.state}: {_first(state.why)}"),
+                nodes.Text(state.state if state.state == "fresh" else f"{state.state}: {state.brief}"),
                 nodes.Text(commit if record else "–"),
                 nodes.Text(str(len(record["runs"])) if record else "–"),
                 nodes.Text(f"{record['seconds']:.0f}" if record else "–"),
                 nodes.Text(record.get("hardware", "–")),
             ]
         )
-
-
-def _first(why: str) -> str:
-    """The first of many reasons: a module that moved is one for every chapter."""
-    reasons = why.split("; ")
-    return "; ".join(reasons[:SHOWN]) + (f"; {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else "")
 
 
 def _row(cells) -> nodes.row:

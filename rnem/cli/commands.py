@@ -300,19 +300,8 @@ class Chapter:
         if self.name is not None:
             print(chapters.execute(self.name, force=self.force))
             return
-        rows = [(status.chapter.name, status.state, _shortened(status.why)) for status in chapters.status()]
+        rows = [(status.chapter.name, status.state, status.brief) for status in chapters.status()]
         print_table(("chapter", "state", "why"), rows)
-
-
-def _shortened(why: str) -> str:
-    """Return the first few of the reasons that stand between semicolons, and how many more there are."""
-    reasons = why.split("; ")
-    more = len(reasons) - SHOWN_REASONS
-    return "; ".join(reasons[:SHOWN_REASONS]) + (f"; and {more} more" if more > 0 else "")
-
-
-SHOWN_REASONS = 4
-"""Of those why a page is out of date; a change of many modules makes a list of many."""
 
 
 @dataclass
