@@ -111,17 +111,18 @@ def behind(judged: Sequence[Judged]) -> str:
         f"<p><b>What would change the verdict</b></p><ul>{_items(would_change(judged[0]))}</ul>",
     ]
     for each in judged:
-        known = f"{each.finding} {evidence(each.runs)}" if each.runs else "Nothing to compare yet."
+        said = f"<b>{campaign(each.profile).capitalize()}</b>: {mark(each.verdict)}, rule of {each.claim.written}."
+        if not each.runs:
+            parts.append(f"<p>{said} Nothing to compare yet.</p>")
+            continue
         comparisons = [
             f"{forest.forest([line(one)], label=scorecard.plain(scorecard.describe(one)), height=16)}"
             f"<span>{scorecard.describe(one)}</span>"
             for one in each.decided
-            if each.runs
         ]
         parts.append(
-            f"<p><b>{campaign(each.profile).capitalize()}</b>: {mark(each.verdict)}, rule of {each.claim.written}. "
-            f"{known}</p>"
-            f'<ul class="claim-comparisons">{_items(comparisons)}</ul>'
+            f"<p>{said} {each.finding} {evidence(each.runs)}</p>"
+            f'<ul class="claim-comparisons">{_items([forest.axis(BETTER, WORSE), *comparisons])}</ul>'
         )
     commands = {scorecard.command(profile, scorecard.CHAPTERS[claim.id]) for profile in (judged[0].profile, "paper")}
     ways = " or, at the authors’ size, ".join(f"<code>{each}</code>" for each in sorted(commands))
