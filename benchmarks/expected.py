@@ -18,6 +18,7 @@ from rnem.analysis import curves, occlusion, space_invaders
 from rnem.claims import scorecard
 from rnem.model.config import model_label
 from rnem.runs import store
+from rnem.runs.experiments import RUNS
 from rnem.runs.store import Run
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -64,6 +65,16 @@ def frames(data: str, *quantities: str) -> Callable[[list[Run]], Row]:
     return measured
 
 
+def at_both_budgets(data: str, models: dict[str, str], measured: Callable[[list[Run]], Row]) -> list[Row]:
+    """Rows of the first campaign's runs and, after them, of the long campaign's; ``models`` with their labels."""
+    return [
+        named(label + more, f"{profile}-{data}-{model}", measured)
+        for profile, more in (("laptop", ""), ("long", ", long campaign"))
+        for model, label in models.items()
+        if f"{profile}-{data}-{model}" in RUNS
+    ]
+
+
 def balls() -> list[Row]:
     late = frames("balls4mass32", "bce", "relational", "wrong", "ari")
 
@@ -98,8 +109,8 @@ def curtain() -> list[Row]:
             "how far off what shows faintly is (pixels)": over_seeds(found, faint),
         }
 
-    models = ("rnem-k5", "nem-k5", "lstm", "rnn")
-    return [named(model_label(model), f"laptop-balls3curtain-{model}", measured) for model in models]
+    models = {model: model_label(model) for model in ("rnem-k5", "nem-k5", "lstm", "rnn")}
+    return at_both_budgets("balls3curtain", models, measured)
 
 
 def game() -> list[Row]:
@@ -115,7 +126,7 @@ def game() -> list[Row]:
 
     models = {model: model_label(model) for model in ("rnem-k4", "nem-k4", "lstm")}
     models["order_rnem-k4"] = "R-NEM, actions in the authors' order"
-    rows = [named(label, f"laptop-spaceinvaders-{model}", measured) for model, label in models.items()]
+    rows = at_both_budgets("spaceinvaders", models, measured)
     copy = late(store.exactly("laptop-spaceinvaders-rnem-k4")[0])
     names = {"BCE (nats)": "copy", "BCE on pixels that change": "copy_moving"}
     return [
