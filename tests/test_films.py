@@ -126,6 +126,7 @@ def test_models_compared_show_their_wrong_pixels_and_count_the_late_ones():
     assert film.html.count("two: 60.0") == 2
     assert "from 10 on" in film.html
     assert "one: 1.0" in films.compared(truth, {"one": missed}, alt="One model.", since=1).html
+    assert "one: 1.0" in films.compared(truth, {"one": missed}, alt="A later part.", first=15).html
     picture = pictures.errors_rgb(np.array([1.0, 0.2, 0.9, 0.0]), np.array([1.0, 1.0, 0.0, 0.0]))
     assert np.allclose(picture[1], pictures.MISSED)
     assert np.allclose(picture[2], pictures.INVENTED)

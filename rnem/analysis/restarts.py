@@ -29,15 +29,12 @@ def restarts(run: Run, data: str, *, count: int | None = None, components: int |
 
 
 def table(runs: Iterable[Run], data: str, components: Iterable[int], **settings) -> pd.DataFrame:
-    """:func:`restarts` of several runs, a row per run and K; columns model, components and seed beside its own."""
-    about = [(run, K) for run in runs for K in components]
-    rows = [restarts(run, data, components=K, **settings) for run, K in about]
-    heads = {
-        "model": [run.config.network.model for run, _ in about],
-        "components": [K for _, K in about],
-        "seed": [run.seed for run, _ in about],
-    }
-    return pd.concat([pd.DataFrame(heads), pd.DataFrame(rows).reset_index(drop=True)], axis=1)
+    """:func:`restarts` of several runs, a row per run and K; columns components and seed before its own."""
+    return pd.DataFrame(
+        {"components": K, "seed": run.seed} | restarts(run, data, components=K, **settings).to_dict()
+        for run in runs
+        for K in components
+    )
 
 
 def _measured(run: Run, data: str, count: int, components: int | None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rnem.claims.poster import PLAYER, PLAYER_NEM
 from rnem.claims.rules import MINIMUM_SEEDS, Measure
-from rnem.evaluation.metrics import interval
+from rnem.evaluation.metrics import interval, ratio_interval
 from rnem.model.config import MODEL_LABELS
 
 Measuring = Callable[[str, Measure], dict[int, float]]
@@ -56,7 +56,7 @@ def _relational(measure: Measuring) -> str:
         ratios = _ratios(measure, Measure(quantity), "nem-k5")
         if not len(ratios):
             return ""
-        shares.append(100 * (1 - np.exp(np.log(ratios).mean())))
+        shares.append(100 * (1 - ratio_interval(ratios)[0]))
     at, whole = (f"<b>{abs(share):.0f} % {'below' if share >= 0 else 'above'}</b>" for share in shares)
     return (
         f"Where balls collide R-NEM’s loss is {at} that of N-EM, which has no interaction; on whole frames it is "

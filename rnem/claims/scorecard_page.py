@@ -126,7 +126,10 @@ def behind(judged: Sequence[Judged]) -> str:
         )
     commands = {scorecard.command(profile, scorecard.CHAPTERS[claim.id]) for profile in (judged[0].profile, "paper")}
     ways = " or, at the authors’ size, ".join(f"<code>{each}</code>" for each in sorted(commands))
-    return "".join(parts) + f"<p>This claim alone, and its page: {ways}.</p>"
+    minutes = sum(map(scorecard.minutes, judged))
+    return (
+        "".join(parts) + f"<p>This claim alone, and its page: {ways}; {minutes:,.0f} thread-minutes from nothing.</p>"
+    )
 
 
 def evidence(runs: Sequence[Run]) -> str:
@@ -149,7 +152,7 @@ def evidence(runs: Sequence[Run]) -> str:
 
 
 def judgement(judged: Sequence[Judged], *, also: str = ""):
-    """The same, folded, on the claim's own page, and ``also`` after it. Markdown."""
+    """What is :func:`behind` a verdict, folded, for the claim's own page, with ``also`` after it. Markdown."""
     from IPython.display import Markdown
 
     parts = [

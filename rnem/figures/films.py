@@ -178,7 +178,7 @@ def compared(
         wrong = {}
         for label, each in psi.items():
             prediction = each[n].max(1)  # (T,H,W)
-            count = ((prediction > 0.5) != (true > 0.5)).sum((1, 2))[since - first :].mean()
+            count = ((prediction > 0.5) != (true > 0.5)).sum((1, 2))[max(since - first, 0) :].mean()
             wrong[f"{label}: {count:.1f}"] = errors_rgb(prediction, true)
         rows[f"video {n + 1}"] = {"truth": true} | wrong
     words = (
