@@ -1,5 +1,6 @@
 """A run is a function of its config: killed, resumed, extended or repeated, it ends with the same weights."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -138,6 +139,26 @@ def test_a_run_that_other_code_goes_on_with_says_so(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match=f"goes on from update 10 with code ffffffffff; .* {first[:10]} so far"):
         run = train.train(SMOKE, root=tmp_path, progress=False)
     assert run.manifest["code_digests"] == [first, "f" * 64]
+
+
+def test_a_cuda_graph_is_recorded_when_no_graph_of_autograd_lives(tmp_path, monkeypatch):
+    """Else CUDA refuses: leaves of the weights that an older backward pass made belong to another stream."""
+    alive, recorded = [], []
+
+    class Recorded:
+        def __init__(self, network, *batch):
+            gc.collect()
+            alive.extend(t for t in gc.get_objects() if isinstance(t, torch.Tensor) and t.grad_fn is not None)
+            recorded.append(True)
+
+        def fits(self, *batch):
+            return False
+
+    monkeypatch.setattr(train.cuda_graph, "can_record", lambda fabric, training, batch: len(batch) > 4)
+    monkeypatch.setattr(train.cuda_graph, "Gradients", Recorded)
+    config = experiments.named("smoke-balls4mass-rnem-k5").replace(stretches=(1, 2))
+    train.train(config, root=tmp_path, accelerator="cpu", progress=False, stop_after=3)
+    assert recorded and not alive
 
 
 def test_training_leaves_the_callers_settings_as_they_were(tmp_path):

@@ -148,6 +148,8 @@ def _train(config: RunConfig, fabric: Fabric, root, progress: bool, stop_after: 
             share = batch[0].shape[1] * fabric.world_size / training.batch
             loss = loss if share == 1 else loss * share
             fabric.backward(loss)
+        # What is kept is the number: a graph of autograd that still lives breaks the recording of a CUDA graph.
+        loss = loss.detach()
         if training.clip:
             torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip)
         for optimizer in wrapped:
@@ -156,7 +158,7 @@ def _train(config: RunConfig, fabric: Fabric, root, progress: bool, stop_after: 
         state.carried = ended if training.stretches != (1,) else None
         state.update += 1
 
-        losses.append(loss.detach())
+        losses.append(loss)
         validates = state.update % training.evaluate_every == 0 or state.update == training.updates
         if len(losses) == LOOK_EVERY or validates:
             recent = mean_loss(losses, config, state.update, fabric, folder)
@@ -183,12 +185,16 @@ def _own_settings() -> Iterator[None]:
     """Set what training needs of torch's global state, and put back what the caller had."""
     generator = torch.get_rng_state()
     flushed = float(torch.tensor(1e-40) * 1) == 0
+    rounded = torch.backends.cudnn.allow_tf32
     # Momentum of dead units decays into subnormal numbers, which made Muon's products 30 times slower. Set before torch
     # starts its threads, since they inherit it.
     torch.set_flush_denormal(True)
+    # float32 on a GPU too: by default its convolutions round to 10 bits, its matrix products do not.
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
+        torch.backends.cudnn.allow_tf32 = rounded
         torch.set_flush_denormal(flushed)
         torch.set_rng_state(generator)
 
