@@ -63,9 +63,6 @@ AUTHORS_TRAINING = {
     name: TRAINING["paper"][name] for name in ("optimizer", "lr", "muon_lr", "warmup", "decay", "clip", "noise")
 }
 """The authors' optimiser and noise at another size, for as many updates: what departing from them does."""
-LONGER = {"muon_lr": 3e-3, "decay": 0.2, "evaluate_every": 500}
-"""The first runs that were made, three times as long and with smaller steps: what more training gives."""
-LONGER_UPDATES = {"rnem": 12_000, "nem": 12_000, "lstm": 16_000, "rnn": 22_000}
 LONG_AT_PAPER_SIZE = TRAINING["long"] | {"updates": 6500, "evaluate_every": 1000}
 """The authors' network trained as the long campaign is: what a GPU does in ten minutes."""
 
@@ -104,8 +101,6 @@ def _named() -> dict[str, RunConfig]:
         authors = {"network": {"output_bias": NETWORK["paper"]["output_bias"]}, "training": AUTHORS_TRAINING}
         rows += [_run(profile, "balls4mass", model, 5, "authors", **authors) for model in ("rnem", "nem")]
         rows += [_run(profile, "spaceinvaders", "rnem", 4, "order", network=AUTHORS_ORDER)]
-    for model, updates in LONGER_UPDATES.items():
-        rows += [_run("laptop", "balls4mass", model, 5, "long", training=LONGER | {"updates": updates})]
     rows += [_run("laptop", "balls4mass", "rnem", 5, "carried", training=CARRIED)]
     long = {"network": {"output_bias": NETWORK["long"]["output_bias"]}, "training": LONG_AT_PAPER_SIZE}
     rows += [_run("paper", "balls4mass", model, 5, "long", **long) for model in ("rnem", "nem", "lstm")]
