@@ -107,16 +107,23 @@ def _part(frames: list[dict[str, Tensor]], since: int) -> dict[str, np.ndarray]:
     return {name: column.numpy() for name, column in columns.items()}
 
 
-def per_step(run: Run, data: str, *, count: int = 100, frames: int = 51, since: int = SINCE) -> pd.DataFrame:
-    """:func:`measure` of a run on the first ``count`` test videos of a data set, computed once."""
+def per_step(
+    run: Run, data: str, *, count: int = 100, frames: int = 51, since: int = SINCE, components: int | None = None
+) -> pd.DataFrame:
+    """:func:`measure` of a run on the first ``count`` test videos of a data set, computed once.
+
+    ``components`` is another K than that of the training.
+    """
+    raised = {} if components in (None, run.config.network.components) else {"components": components}
 
     def compute() -> pd.DataFrame:
         test = fixed(data, "test", count, frames)
-        return measure(evaluate.load_network(run), test, since=since, draws=evaluate.number_of_draws(run))
+        network = evaluate.load_network(run, **raised)
+        return measure(network, test, since=since, draws=evaluate.number_of_draws(run))
 
     return cache.cached(
         run, "grouping", __name__, compute,
-        data=data, count=count, frames=frames, since=since,
+        data=data, count=count, frames=frames, since=since, **raised,
     )  # fmt: skip
 
 
