@@ -82,8 +82,7 @@ def balls() -> list[Row]:
 
     models = ("rnem-k5", *(f"rnem-k{k}" for k in (8, 6, 4, 3, 2)), "rnem_noatt-k5", "nem-k5", "lstm", "rnn")
     rows = at_both_budgets("balls4mass", {model: model_label(model) for model in models}, measured)
-    trained = [("long", "three times as long"), ("authors", "the authors' optimiser and noise")]
-    variants = [(f"{how}_{model}", model, what) for how, what in trained for model in ("rnem-k5", "nem-k5")]
+    variants = [(f"authors_{model}", model, "the authors' optimiser and noise") for model in ("rnem-k5", "nem-k5")]
     variants += [("carried_rnem-k5", "rnem-k5", "sequences carry state")]
     rows += [
         named(f"{model_label(model)}, {what}", f"laptop-balls4mass-{name}", measured) for name, model, what in variants
