@@ -132,14 +132,14 @@ def _simulation(measure: Measuring) -> str:
 
 def _atari(measure: Measuring) -> str:
     moving, together = (measure(PLAYER, Measure(q, **_GAME)) for q in ("moving/copy_moving", "together"))
-    theirs = measure(PLAYER_NEM, Measure("bce", **_GAME))
-    ours = measure(PLAYER, Measure("bce", **_GAME))
-    if not (moving and together and ours):
+    ours, *others = ((label(model), measure(model, Measure("bce", **_GAME))) for model in (PLAYER, "lstm", PLAYER_NEM))
+    if not (moving and together and ours[1]):
         return ""
-    against = f"; its BCE is <b>{mean(ours)}</b> nats, N-EM’s <b>{mean(theirs)}</b>" if theirs else ""
+    against = ", ".join(f"{name} <b>{mean(theirs)}</b>" for name, theirs in others if theirs)
     return (
-        f"On the pixels that change, R-NEM’s loss is <b>{mean(moving)}</b> times that of copying the last frame"
-        f"{against}; its groups agree with what moves together to an adjusted Rand index of <b>{mean(together)}</b>."
+        f"On the pixels that change, R-NEM’s loss is <b>{mean(moving)}</b> times copy-last’s; on all it has "
+        f"<b>{mean(ours[1])}</b> nats{against and f', {against}'}; its groups agree with what moves together to an "
+        f"adjusted Rand index of <b>{mean(together)}</b>."
     )
 
 
