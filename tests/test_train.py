@@ -178,6 +178,7 @@ def test_training_leaves_the_callers_settings_as_they_were(tmp_path):
     train.train(SMOKE, root=tmp_path, progress=False, stop_after=1)
     assert torch.equal(torch.rand(3), expected)
     assert float(torch.tensor(1e-40) * 1) > 0
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_more_devices_than_sequences_and_carried_state_on_several_are_refused():
